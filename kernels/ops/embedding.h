@@ -1,0 +1,4 @@
+/* y[n,:] = E[ids[n],:].  Backward: dE[ids[n],:] += dy[n,:], summed in the order n = 0, 1, ... for every row.
+ * in:  E [V,d] real, ids [N] i32 (0 <= ids < V, checked when a batch is made)    out: y [N,d] */
+#pragma once
+enum { EMBEDDING_E, EMBEDDING_IDS };
