@@ -1,0 +1,57 @@
+/* Checkpoints: one HDF5 file with everything a run needs to go on with the same bits (interface.md 4, reliability.md 3).
+ *
+ * A file is written to a temporary name, every tensor with a checksum taken from memory, closed, synced, opened again
+ * and compared, then renamed; the directory is synced. A torn file is never taken for a checkpoint. Loading verifies
+ * every checksum; a damaged newest checkpoint is named and the one before it is used. All functions are *local*: rank 0
+ * writes, every rank reads or receives by broadcast as the run decides. */
+#pragma once
+#include <stdbool.h>
+#include <stdint.h>
+#include "kernels/status.h"
+
+typedef struct checkpoint_tensor {
+    const char *name;  /* PEFT or Hugging Face parameter name */
+    int rank;
+    int64_t dim[3];
+    float *data;       /* value, in native shape; written or filled */
+    float *state[2];   /* optimiser states of the same shape (exp_avg, exp_avg_sq); NULL: none */
+} checkpoint_tensor_t;
+
+typedef struct checkpoint_meta {
+    int64_t step;            /* updates done */
+    int64_t tokens;          /* tokens seen */
+    int64_t sequences;       /* stream cursor: sequences consumed */
+    int64_t epoch_hint;      /* epoch the cursor is in, for people */
+    uint64_t seed;           /* of the Philox counters; with step, the whole state of randomness */
+    uint64_t base_fingerprint, tokenizer_fingerprint, data_fingerprint;
+    const char *family;      /* model family name */
+    const char *base_path;   /* as configured, absolute */
+    const char *method;      /* type of the method */
+    const char *config_yaml; /* resolved configuration */
+    const double *history;   /* [n_history, 4]: step, loss, grad_norm, learning_rate */
+    int64_t n_history;
+} checkpoint_meta_t;
+
+/* Writes PATH. n tensors. ST_NOSPACE / ST_IO; nothing is published then. */
+status_t checkpoint_write(const char *path, const checkpoint_meta_t *meta, const checkpoint_tensor_t *t, int64_t n);
+
+typedef struct checkpoint checkpoint_t; /* an open, verified checkpoint, its contents in memory */
+
+/* Opens and verifies. ST_INPUT says what is damaged. */
+status_t checkpoint_open(const char *path, checkpoint_t **out);
+void checkpoint_close(checkpoint_t *c);
+const checkpoint_meta_t *checkpoint_meta(const checkpoint_t *c); /* strings live until close */
+int64_t checkpoint_count(const checkpoint_t *c);
+const checkpoint_tensor_t *checkpoint_at(const checkpoint_t *c, int64_t i);
+const checkpoint_tensor_t *checkpoint_find(const checkpoint_t *c, const char *name);
+
+/* The newest checkpoint-<step>.h5 of DIR that verifies, scanning from the newest (the `latest` file is a hint only);
+ * each rejected file is reported through `warn`. *out NULL with ST_OK when there is none at all; ST_INPUT when files
+ * are there but none verifies. */
+status_t checkpoint_latest(const char *dir, void (*warn)(void *, const char *), void *arg, checkpoint_t **out);
+/* Publishes DIR/checkpoint-<step>.h5 and moves `latest`; then deletes the oldest beyond keep (0: keeps all). Removes
+ * stale temporary files of earlier writers at first use. */
+status_t checkpoint_save(const char *dir, const checkpoint_meta_t *meta, const checkpoint_tensor_t *t, int64_t n, int64_t keep);
+
+/* `graft inspect` of a checkpoint: tree with shapes, dtypes, fingerprints on stdout. */
+status_t checkpoint_inspect(const char *path, bool json, bool verify);

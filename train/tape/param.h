@@ -1,0 +1,38 @@
+/* Parameters: named tensors of the base model (frozen) and of the methods (trainable).
+ *
+ * Trainable tensors lie back to back in one float32 blob, in the order they were declared, and their gradients in a
+ * second blob of the same layout, so that zeroing, clipping, reducing, stepping and saving are one call over one array.
+ * Frozen tensors own their memory in one blob of the backend's dtype. *local* */
+#pragma once
+#include <stdbool.h>
+#include <stdint.h>
+#include "kernels/status.h"
+#include "kernels/view.h"
+
+typedef struct param {
+    char *name;            /* the PEFT or Hugging Face parameter name */
+    view_t value;          /* dtype of the backend */
+    int64_t offset;        /* first element in the trainable blob, or in the frozen blob */
+    bool trainable;
+    bool decay;            /* weight decay applies (not for biases and norm weights) */
+} param_t;
+
+typedef struct param_set {
+    param_t *item;
+    int64_t count, cap;
+    int64_t n_trainable, n_frozen; /* elements */
+    dtype_t real;                  /* dtype of every value: float32, double for the oracle's tests */
+    void *trainable, *frozen, *grad; /* blobs, NULL until param_set_alloc */
+} param_set_t;
+
+void param_set_init(param_set_t *s, dtype_t real);
+void param_set_release(param_set_t *s);
+/* Declares a tensor (rank 1 or 2) before param_set_alloc; *index is its place for param_set_at. ST_INTERNAL on a
+ * repeated name. */
+status_t param_declare(param_set_t *s, const char *name, int rank, const int64_t *dim, bool trainable, bool decay, int *index);
+/* Allocates the blobs (64-byte aligned, zeroed) and points every value into them. with_grad: also the gradient blob. */
+status_t param_set_alloc(param_set_t *s, bool with_grad);
+/* Index by name, -1 if none. Linear in the number of tensors: for set-up only. */
+int param_find(const param_set_t *s, const char *name);
+/* The gradient of a trainable parameter as a view. */
+view_t param_grad(const param_set_t *s, int index);
