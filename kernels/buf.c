@@ -37,7 +37,9 @@ char *buf_strndup(const char *s, size_t n) {
     return p;
 }
 
-char *buf_strdup(const char *s) { return buf_strndup(s, strlen(s)); }
+char *buf_strdup(const char *s) {
+    return buf_strndup(s, strlen(s));
+}
 
 static status_t strbuf_room(strbuf_t *b, size_t more) {
     int64_t cap = (int64_t)b->cap;
@@ -56,7 +58,9 @@ status_t strbuf_add(strbuf_t *b, const void *bytes, size_t n) {
     return ST_OK;
 }
 
-status_t strbuf_adds(strbuf_t *b, const char *s) { return strbuf_add(b, s, strlen(s)); }
+status_t strbuf_adds(strbuf_t *b, const char *s) {
+    return strbuf_add(b, s, strlen(s));
+}
 
 status_t strbuf_addf(strbuf_t *b, const char *fmt, ...) {
     va_list ap;
@@ -91,9 +95,13 @@ status_t i32buf_add(i32buf_t *b, const int32_t *items, int64_t n) {
     return ST_OK;
 }
 
-status_t i32buf_push(i32buf_t *b, int32_t item) { return i32buf_add(b, &item, 1); }
+status_t i32buf_push(i32buf_t *b, int32_t item) {
+    return i32buf_add(b, &item, 1);
+}
 
-void i32buf_clear(i32buf_t *b) { b->len = 0; }
+void i32buf_clear(i32buf_t *b) {
+    b->len = 0;
+}
 
 void i32buf_release(i32buf_t *b) {
     free(b->data);

@@ -44,18 +44,20 @@ typedef struct op_io {
 typedef void (*op_fn)(const op_io_t *io);
 
 /* need[i]: what backward READS to make input i's gradient: bit k = in[k], bit 8+k = out[k]. */
-#define NEED_IN(k) (1u << (k))
+#define NEED_IN(k)  (1u << (k))
 #define NEED_OUT(k) (1u << (8 + (k)))
 
 typedef struct op_def {
     const char *name;
     int n_in, n_out;
-    uint32_t optional;        /* bit i: input i may be absent */
-    uint32_t differentiable;  /* bit i: input i has a gradient */
+    uint32_t optional;       /* bit i: input i may be absent */
+    uint32_t differentiable; /* bit i: input i has a gradient */
     uint32_t need[OP_MAX_IN];
-    int inplace;              /* the input whose buffer out[0] may take over, -1: none */
-    int passthrough;          /* the input whose gradient may share gout's buffer, -1: none */
-    /* Sets rank, dims and dtype of every output; in[].data may be NULL. Says by name what is wrong. */
+    int inplace;     /* the input whose buffer out[0] may take over, -1: none */
+    int passthrough; /* the input whose gradient may share gout's buffer, -1: none */
+    /* Sets rank, dims and dtype of every output; in[].data may be NULL. First dims may be negative: step sizes known
+     * later (train/tape/tape.h), so they are compared and passed on, never used as numbers. Says by name what is wrong.
+     */
     status_t (*infer)(const void *attr, const view_t *in, view_t *out);
 } op_def_t;
 

@@ -37,4 +37,6 @@ static inline void rng_words(uint64_t seed, rng_stream_t stream, uint64_t step, 
 }
 
 /* Uniform in [0, 1) with 24 bits, exact in float. */
-static inline float rng_unit(uint32_t word) { return (float)(word >> 8) * 0x1p-24f; }
+static inline float rng_unit(uint32_t word) {
+    return (float)(word >> 8) * 0x1p-24f;
+}

@@ -48,13 +48,21 @@ status_t st_errno(status_t otherwise, const char *where, const char *verb, int e
     return st_raise(code, where, "cannot %s: %s", verb, strerror(err));
 }
 
-const char *st_message(void) { return message; }
+const char *st_message(void) {
+    return message;
+}
 
-void st_clear(void) { message[0] = 0; }
+void st_clear(void) {
+    message[0] = 0;
+}
 
-const char *st_name(status_t code) { return table[code].text; }
+const char *st_name(status_t code) {
+    return table[code].text;
+}
 
-int st_exit_code(status_t code) { return table[code].exit_code; }
+int st_exit_code(status_t code) {
+    return table[code].exit_code;
+}
 
 status_t st_adopt(status_t code, const char *text) {
     snprintf(message, sizeof message, "%s", text);

@@ -26,7 +26,8 @@ typedef enum status { ST_LIST(ST_ENUM) ST_COUNT } status_t;
 #undef ST_ENUM
 
 /* Starts the chain: `where` is a file, file:line, key, tensor name or command; fmt says what is wrong and, after a
- * semicolon, what to do. Returns `code` so that `return st_raise(...)` reads well. A chain already there is replaced. */
+ * semicolon, what to do. Returns `code` so that `return st_raise(...)` reads well. A chain already there is replaced.
+ */
 status_t st_raise(status_t code, const char *where, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
 
 /* Puts "context: " in front of the present message (for example the file that contained the bad tensor). */
@@ -39,11 +40,11 @@ status_t st_nomem(const char *what, size_t bytes);
  * (ST_INPUT for files a user named, ST_IO for files that we write). Text: "cannot <verb>: <strerror>". */
 status_t st_errno(status_t otherwise, const char *where, const char *verb, int err);
 
-const char *st_message(void);        /* the present chain, "" if none; valid until the next st_* call of this thread */
-void st_clear(void);                 /* forgets the chain */
-const char *st_name(status_t code);  /* the text of ST_LIST */
-int st_exit_code(status_t code);     /* the exit code of ST_LIST */
-void st_print(void);                 /* writes `graft: error: <chain>` to stderr in one write */
+const char *st_message(void);       /* the present chain, "" if none; valid until the next st_* call of this thread */
+void st_clear(void);                /* forgets the chain */
+const char *st_name(status_t code); /* the text of ST_LIST */
+int st_exit_code(status_t code);    /* the exit code of ST_LIST */
+void st_print(void);                /* writes `graft: error: <chain>` to stderr in one write */
 
 /* Installs a different chain text, as received from another rank. */
 status_t st_adopt(status_t code, const char *message);

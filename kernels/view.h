@@ -5,7 +5,9 @@
 
 typedef enum dtype { DT_F32, DT_F64, DT_I32, DT_U64 } dtype_t;
 
-static inline size_t dtype_size(dtype_t t) { return t == DT_F64 || t == DT_U64 ? 8 : 4; }
+static inline size_t dtype_size(dtype_t t) {
+    return t == DT_F64 || t == DT_U64 ? 8 : 4;
+}
 
 enum { VIEW_MAX_RANK = 3 };
 
@@ -21,4 +23,6 @@ static inline int64_t view_count(const view_t *v) {
     for (int i = 0; i < v->rank; i++) n *= v->dim[i];
     return n;
 }
-static inline size_t view_bytes(const view_t *v) { return (size_t)view_count(v) * dtype_size(v->dtype); }
+static inline size_t view_bytes(const view_t *v) {
+    return (size_t)view_count(v) * dtype_size(v->dtype);
+}

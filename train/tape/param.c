@@ -5,7 +5,9 @@
 
 enum { BLOB_ALIGN = 64 };
 
-void param_set_init(param_set_t *s, dtype_t real) { *s = (param_set_t){.real = real}; }
+void param_set_init(param_set_t *s, dtype_t real) {
+    *s = (param_set_t){.real = real};
+}
 
 void param_set_release(param_set_t *s) {
     for (int64_t i = 0; i < s->count; i++) free(s->item[i].name);

@@ -10,18 +10,18 @@
 #include "kernels/view.h"
 
 typedef struct param {
-    char *name;            /* the PEFT or Hugging Face parameter name */
-    view_t value;          /* dtype of the backend */
-    int64_t offset;        /* first element in the trainable blob, or in the frozen blob */
+    char *name;     /* the PEFT or Hugging Face parameter name */
+    view_t value;   /* dtype of the backend */
+    int64_t offset; /* first element in the trainable blob, or in the frozen blob */
     bool trainable;
-    bool decay;            /* weight decay applies (not for biases and norm weights) */
+    bool decay; /* weight decay applies (not for biases and norm weights) */
 } param_t;
 
 typedef struct param_set {
     param_t *item;
     int64_t count, cap;
-    int64_t n_trainable, n_frozen; /* elements */
-    dtype_t real;                  /* dtype of every value: float32, double for the oracle's tests */
+    int64_t n_trainable, n_frozen;   /* elements */
+    dtype_t real;                    /* dtype of every value: float32, double for the oracle's tests */
     void *trainable, *frozen, *grad; /* blobs, NULL until param_set_alloc */
 } param_set_t;
 
@@ -29,7 +29,8 @@ void param_set_init(param_set_t *s, dtype_t real);
 void param_set_release(param_set_t *s);
 /* Declares a tensor (rank 1 or 2) before param_set_alloc; *index is its place for param_set_at. ST_INTERNAL on a
  * repeated name. */
-status_t param_declare(param_set_t *s, const char *name, int rank, const int64_t *dim, bool trainable, bool decay, int *index);
+status_t param_declare(param_set_t *s, const char *name, int rank, const int64_t *dim, bool trainable, bool decay,
+                       int *index);
 /* Allocates the blobs (64-byte aligned, zeroed) and points every value into them. with_grad: also the gradient blob. */
 status_t param_set_alloc(param_set_t *s, bool with_grad);
 /* Index by name, -1 if none. Linear in the number of tensors: for set-up only. */

@@ -1,0 +1,65 @@
+/* Execution: nothing here allocates, looks anything up by name or branches on an op. */
+#include "train/tape/tape.h"
+#include "train/tape/tape_impl.h"
+
+static void resize(view_t *v, const view_t *shape, tape_sizes_t sizes) {
+    void *data = v->data;
+    *v = tape_shape_at(shape, sizes);
+    v->data = data;
+}
+
+void tape_set_sizes(tape_t *t, tape_sizes_t sizes) {
+    t->sizes = sizes;
+    for (int64_t e = 0; e < t->n_event; e++) {
+        const tape_node_t *n = &t->node[t->event[e].node];
+        op_io_t *io = &t->event[e].io;
+        for (int k = 0; k < n->n_in; k++) {
+            if (n->in[k] < 0) continue;
+            const view_t *shape = &t->val[n->in[k]].shape;
+            resize(&io->in[k], shape, sizes);
+            if (t->event[e].kind == EVENT_BACKWARD && io->gin[k].rank) resize(&io->gin[k], shape, sizes);
+        }
+        for (int k = 0; k < n->def->n_out; k++) resize(&io->out[k], &t->val[n->out[k]].shape, sizes);
+        if (t->event[e].kind == EVENT_BACKWARD) resize(&io->gout, &t->val[n->out[0]].shape, sizes);
+    }
+}
+
+void tape_set_step(tape_t *t, op_step_t step) {
+    t->step = step;
+}
+
+void tape_set_grad(tape_t *t, void *blob) {
+    t->grad_blob = blob;
+    size_t size = dtype_size(t->params->real);
+    for (int64_t e = t->n_forward; e < t->n_event; e++) {
+        tape_event_t *ev = &t->event[e];
+        if (ev->kind != EVENT_BACKWARD) continue;
+        for (int k = 0; k < t->node[ev->node].n_in; k++)
+            if (ev->grad_offset[k] >= 0)
+                ev->io.gin[k].data = blob ? (char *)blob + (size_t)ev->grad_offset[k] * size : NULL;
+    }
+}
+
+void tape_forward(tape_t *t) {
+    for (int64_t e = 0; e < t->n_forward; e++) t->backend->kernel[t->node[t->event[e].node].op].fwd(&t->event[e].io);
+}
+
+void tape_backward(tape_t *t) {
+    for (int64_t e = t->n_forward; e < t->n_event; e++) {
+        const op_kernel_t *k = &t->backend->kernel[t->node[t->event[e].node].op];
+        (t->event[e].kind == EVENT_BACKWARD ? k->bwd : k->fwd)(&t->event[e].io);
+    }
+}
+
+void *tape_data(const tape_t *t, val_t v) {
+    const tape_val_t *x = &t->val[v.id];
+    if (x->kind == VAL_PARAM) return t->params->item[x->param].value.data;
+    if (x->kind != VAL_NODE) return x->data;
+    return (char *)t->arena + t->buffer[x->buffer[0]].offset;
+}
+
+view_t tape_view(const tape_t *t, val_t v) {
+    view_t out = tape_shape_at(&t->val[v.id].shape, t->sizes);
+    out.data = tape_data(t, v);
+    return out;
+}

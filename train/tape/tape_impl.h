@@ -1,0 +1,80 @@
+/* Inside of the tape, shared by tape.c (emit), plan.c and exec.c. */
+#pragma once
+#include "kernels/buf.h"
+#include "train/tape/tape.h"
+
+typedef enum val_kind { VAL_PARAM, VAL_INPUT, VAL_STATE, VAL_NODE } val_kind_t;
+
+typedef struct tape_val {
+    val_kind_t kind;
+    view_t shape;      /* declared: negative first dim is a step size; data NULL */
+    const char *name;  /* owned for inputs and states */
+    int32_t param;     /* VAL_PARAM */
+    int32_t node, out; /* VAL_NODE: producer and which output */
+    bool needs_grad;
+    bool keep;         /* read by the caller after forward */
+    int32_t buffer[2]; /* of the forward instance and of the replayed instance, -1 none */
+    int32_t grad;      /* buffer of the gradient, -1 none */
+    void *data;        /* input and state memory */
+} tape_val_t;
+
+typedef struct tape_node {
+    op_t op;
+    const op_def_t *def;
+    char *site;
+    int n_in;
+    int32_t in[OP_MAX_IN], out[OP_MAX_OUT];
+    void *attr;
+    int32_t segment; /* -1: none */
+    bool inplace;    /* out[0] lives in the buffer of in[def->inplace] */
+    bool needs_grad;
+    bool replayed;
+} tape_node_t;
+
+typedef enum event_kind { EVENT_FORWARD, EVENT_REPLAY, EVENT_BACKWARD } event_kind_t;
+
+typedef struct tape_event {
+    event_kind_t kind;
+    int32_t node;
+    op_io_t io; /* pointers fixed by the plan, dims refreshed when sizes change */
+    /* for the gradients of parameters: element offset in the gradient blob, -1 if not one */
+    int64_t grad_offset[OP_MAX_IN];
+} tape_event_t;
+
+typedef struct tape_buffer {
+    size_t bytes, offset;
+    int32_t first, last; /* events between which it is alive */
+} tape_buffer_t;
+
+typedef struct tape_segment {
+    bool recompute;
+    int32_t first, last; /* nodes */
+} tape_segment_t;
+
+struct tape {
+    const backend_t *backend;
+    param_set_t *params;
+    status_t error;
+    char *error_text;
+    tape_val_t *val;
+    int64_t n_val, cap_val;
+    tape_node_t *node;
+    int64_t n_node, cap_node;
+    tape_segment_t *segment;
+    int64_t n_segment, cap_segment;
+    bool in_segment;
+    tape_event_t *event;
+    int64_t n_event, cap_event, n_forward; /* events [0, n_forward) are forward */
+    tape_buffer_t *buffer;
+    int64_t n_buffer, cap_buffer;
+    tape_sizes_t capacity, sizes;
+    val_t loss;
+    bool planned;
+    void *arena, *scratch, *grad_blob;
+    size_t arena_bytes, scratch_bytes;
+    double loss_grad; /* gout of the loss */
+    op_step_t step;
+};
+
+/* The shape with step sizes put in. */
+view_t tape_shape_at(const view_t *shape, tape_sizes_t sizes);
