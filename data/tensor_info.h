@@ -17,6 +17,8 @@ struct strbuf;
     X(STORE_Q5_0, "Q5_0", 32, 22)                                                                                      \
     X(STORE_Q5_1, "Q5_1", 32, 24)                                                                                      \
     X(STORE_Q8_0, "Q8_0", 32, 34)                                                                                      \
+    X(STORE_Q2_K, "Q2_K", 256, 84)                                                                                     \
+    X(STORE_Q3_K, "Q3_K", 256, 110)                                                                                    \
     X(STORE_Q4_K, "Q4_K", 256, 144)                                                                                    \
     X(STORE_Q5_K, "Q5_K", 256, 176)                                                                                    \
     X(STORE_Q6_K, "Q6_K", 256, 210)                                                                                    \
