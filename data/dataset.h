@@ -1,0 +1,84 @@
+/* A data set: JSONL files -> examples -> sequences of at most max_seq_length tokens (docs of the rules: interface.md
+ * 5).
+ *
+ * Opening takes four moves, so that ranks can share the work of tokenising:
+ *   dataset_open     indexes the files                                       every rank, *local*
+ *   dataset_scan     tokenises examples [lo, hi) to learn their lengths      each rank its share, *local*, OpenMP
+ *   (the caller exchanges the array of dataset_lengths between the ranks)
+ *   dataset_finish   checks the lengths and builds the table of sequences    every rank, *local*, same result
+ * everywhere Then sequences are rendered and tokenised on demand. Memory is about 28 bytes an example; text and tokens
+ * are not kept. The data set is read-only after dataset_finish and dataset_sequence is thread-safe.
+ *
+ * Sequences: an example is one sequence; a document longer than max_seq_length becomes pieces, each of which begins
+ * with the tokenizer's prefix; with PACKING_WRAPPED the documents of a file are joined by EOS and cut into windows,
+ * each of which begins with the prefix, too, and the last of which may be shorter. A last piece or window in which
+ * nothing is predicted (a single token) is left out.
+ *
+ * Errors are ST_INPUT and name `path:line`; of several bad examples, the first in file order is named. */
+#pragma once
+#include <stdbool.h>
+#include <stdint.h>
+#include "data/render.h"
+
+typedef enum packing { PACKING_BEST_FIT, PACKING_WRAPPED, PACKING_NONE, PACKING_COUNT } packing_t;
+typedef enum truncation { TRUNCATE_ERROR, TRUNCATE_LEFT, TRUNCATE_RIGHT, TRUNCATE_COUNT } truncation_t;
+
+const char *packing_name(packing_t p); /* "best-fit" ... as in a configuration */
+bool packing_find(const char *name, packing_t *out);
+const char *truncation_name(truncation_t t);
+bool truncation_find(const char *name, truncation_t *out);
+
+typedef struct dataset_source {
+    const char *path;
+    double weight; /* share of the source's sequences in an epoch: 1 = each once; used by data/stream.h */
+} dataset_source_t;
+
+typedef struct dataset_options {
+    const dataset_source_t *sources; /* copied */
+    int n_sources;
+    encoder_t encoder; /* what it points to must outlive the data set */
+    data_format_t format;
+    chat_template_t chat_template;
+    int32_t max_seq_length; /* tokens of a sequence with its prefix, without virtual tokens */
+    packing_t packing;
+    truncation_t truncation; /* of examples that are no documents; the prefix is kept */
+    bool train_on_inputs;
+    bool append_eos;
+} dataset_options_t;
+
+typedef struct dataset dataset_t;
+
+/* Opens and indexes the files and tells the format of each from its first example. ST_USAGE: settings that exclude
+ * each other. ST_INPUT: missing or empty files. */
+status_t dataset_open(const dataset_options_t *o, dataset_t **out);
+void dataset_close(dataset_t *d);
+
+int64_t dataset_examples(const dataset_t *d);
+/* Tokenises examples [lo, hi) and notes their lengths. */
+status_t dataset_scan(dataset_t *d, int64_t lo, int64_t hi);
+/* The lengths, for exchange between ranks: n = 2 * examples; example i owns items 2i (tokens) and 2i+1 (of these,
+ * tokens with a loss). Items of examples that were not scanned here are -1 until the caller fills them in. */
+void dataset_lengths(dataset_t *d, int32_t **lengths, int64_t *n);
+/* Checks every example and builds the table of sequences. */
+status_t dataset_finish(dataset_t *d);
+
+/* After dataset_finish: */
+int64_t dataset_sequences(const dataset_t *d);
+int32_t dataset_sequence_tokens(const dataset_t *d, int64_t sequence); /* tokens, prefix included */
+int32_t dataset_sequence_loss_tokens(const dataset_t *d, int64_t sequence);
+int32_t dataset_max_tokens(const dataset_t *d); /* of the longest sequence */
+int dataset_sources(const dataset_t *d);
+/* Source s owns the sequences [first, first + n). */
+void dataset_source_range(const dataset_t *d, int s, int64_t *first, int64_t *n, double *weight);
+
+/* Work space of one thread for dataset_sequence; zero is valid. It remembers the last document, so that reading the
+ * pieces of one document in order tokenises it once. Not to be shared between data sets. */
+typedef struct dataset_scratch {
+    strbuf_t line;
+    sequence_t example;
+    int64_t cached; /* 1 + the example that stands in `example`; 0 for none */
+} dataset_scratch_t;
+void dataset_scratch_release(dataset_scratch_t *s);
+
+/* Replaces `out` by the ids and weights of a sequence. ST_INPUT when the file changed since it was scanned. */
+status_t dataset_sequence(const dataset_t *d, int64_t sequence, dataset_scratch_t *scratch, sequence_t *out);
