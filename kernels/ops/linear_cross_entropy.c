@@ -1,0 +1,33 @@
+#include "kernels/ops/check.h"
+#include "kernels/ops/linear_cross_entropy.h"
+
+static status_t infer(const void *attr, const view_t *in, view_t *out) {
+    (void)attr;
+    const char *op = "linear_cross_entropy";
+    const view_t *h = &in[LCE_H], *w = &in[LCE_W];
+    TRY(check_real(op, "h", h, 2, h->dtype));
+    TRY(check_positive(op, "the row length", h->dim[1]));
+    TRY(check_real(op, "W", w, 2, h->dtype));
+    TRY(check_dim(op, "W", w, 1, h->dim[1]));
+    TRY(check_positive(op, "the vocabulary", w->dim[0]));
+    TRY(check_tensor(op, "targets", &in[LCE_TARGETS], 1, DT_I32));
+    TRY(check_dim(op, "targets", &in[LCE_TARGETS], 0, h->dim[0]));
+    TRY(check_tensor(op, "weights", &in[LCE_WEIGHTS], 1, DT_F32));
+    TRY(check_dim(op, "weights", &in[LCE_WEIGHTS], 0, h->dim[0]));
+    view_set1(&out[LCE_LOSS], DT_F64, 1);
+    view_set2(&out[LCE_DH], h->dtype, h->dim[0], h->dim[1]);
+    view_set1(&out[LCE_NLL], DT_F32, h->dim[0]);
+    return ST_OK;
+}
+
+const op_def_t op_def_linear_cross_entropy = {
+    .name = "linear_cross_entropy",
+    .n_in = 4,
+    .n_out = 3,
+    .differentiable = 1u << LCE_H | 1u << LCE_W,
+    .need = {[LCE_H] = NEED_OUT(LCE_DH),
+             [LCE_W] = NEED_IN(LCE_H) | NEED_IN(LCE_W) | NEED_IN(LCE_TARGETS) | NEED_IN(LCE_WEIGHTS)},
+    .inplace = -1,
+    .passthrough = -1,
+    .infer = infer,
+};
