@@ -330,6 +330,7 @@ static status_t bind_all(tape_t *t, const plan_t *p) {
         t->event[e].io.want_grad = p->wanted[t->event[e].node];
     }
     tape_set_sizes(t, t->capacity);
+    tape_set_grad(t, t->params->grad);
     for (int64_t e = 0; e < t->n_event; e++) {
         const tape_node_t *n = &t->node[t->event[e].node];
         const op_kernel_t *k = &t->backend->kernel[n->op];
@@ -340,7 +341,6 @@ static status_t bind_all(tape_t *t, const plan_t *p) {
     }
     TRY(aligned(&t->scratch, t->scratch_bytes, "scratch"));
     for (int64_t e = 0; e < t->n_event; e++) t->event[e].io.scratch = t->scratch;
-    tape_set_grad(t, t->params->grad);
     return ST_OK;
 }
 

@@ -1,0 +1,172 @@
+#include "train/models/model.h"
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include "kernels/buf.h"
+
+status_t config_i64(const json_t *c, const char *where, const char *key, int64_t fallback, int64_t *out) {
+    const json_t *v = json_object_get(c, key);
+    if (!v || json_is_null(v)) {
+        *out = fallback;
+        return ST_OK;
+    }
+    if (!json_is_integer(v)) return st_raise(ST_INPUT, where, "'%s' must be an integer", key);
+    *out = json_integer_value(v);
+    return ST_OK;
+}
+
+status_t config_f64(const json_t *c, const char *where, const char *key, double fallback, double *out) {
+    const json_t *v = json_object_get(c, key);
+    if (!v || json_is_null(v)) {
+        *out = fallback;
+        return ST_OK;
+    }
+    if (!json_is_number(v)) return st_raise(ST_INPUT, where, "'%s' must be a number", key);
+    *out = json_number_value(v);
+    return ST_OK;
+}
+
+status_t config_bool(const json_t *c, const char *where, const char *key, bool fallback, bool *out) {
+    const json_t *v = json_object_get(c, key);
+    if (!v || json_is_null(v)) {
+        *out = fallback;
+        return ST_OK;
+    }
+    if (!json_is_boolean(v)) return st_raise(ST_INPUT, where, "'%s' must be true or false", key);
+    *out = json_is_true(v);
+    return ST_OK;
+}
+
+status_t gguf_need_i64(const gguf_t *g, const char *where, const char *arch, const char *key, int64_t *out) {
+    char full[128];
+    snprintf(full, sizeof full, "%s.%s", arch, key);
+    if (!gguf_get_i64(g, full, out)) return st_raise(ST_INPUT, where, "metadata key '%s' is missing or not an integer", full);
+    return ST_OK;
+}
+
+status_t model_config_check(const model_config_t *c, const char *where) {
+    const struct {
+        const char *name;
+        int64_t value, most;
+    } rows[] = {
+        {"vocabulary size", c->vocab, 1 << 24},        {"hidden size", c->hidden, 1 << 17},
+        {"number of layers", c->layers, 1 << 12},      {"number of heads", c->heads, 1 << 12},
+        {"number of key/value heads", c->kv_heads, 1 << 12}, {"head size", c->head_dim, 1 << 12},
+        {"feed-forward size", c->ff, 1 << 20},         {"number of positions", c->max_positions, INT32_MAX},
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
+        if (rows[i].value < 1 || rows[i].value > rows[i].most)
+            return st_raise(ST_INPUT, where, "%s is %lld, which is out of range 1..%lld", rows[i].name,
+                            (long long)rows[i].value, (long long)rows[i].most);
+    if (c->heads % c->kv_heads)
+        return st_raise(ST_INPUT, where, "%lld heads cannot share %lld key/value heads", (long long)c->heads,
+                        (long long)c->kv_heads);
+    if (!(c->eps > 0) || !(c->eps < 1)) return st_raise(ST_INPUT, where, "norm epsilon %g is out of range", c->eps);
+    return ST_OK;
+}
+
+static const family_t *find_family(const weights_t *w) {
+    if (weights_gguf(w)) {
+        const char *s;
+        size_t n;
+        if (!gguf_get_str(weights_gguf(w), "general.architecture", &s, &n)) return NULL;
+        for (const family_t *const *f = families; *f; f++)
+            if (strlen((*f)->gguf_arch) == n && !memcmp((*f)->gguf_arch, s, n)) return *f;
+        return NULL;
+    }
+    const char *type = json_string_value(json_object_get(weights_config(w), "model_type"));
+    for (const family_t *const *f = families; type && *f; f++)
+        for (const char *const *t = (*f)->model_types; *t; t++)
+            if (!strcmp(*t, type)) return *f;
+    return NULL;
+}
+
+static status_t refuse_family(const weights_t *w) {
+    const char *s = "", *key = weights_gguf(w) ? "general.architecture" : "model_type";
+    size_t n = 0;
+    if (weights_gguf(w)) gguf_get_str(weights_gguf(w), key, &s, &n);
+    else if ((s = json_string_value(json_object_get(weights_config(w), key)))) n = strlen(s);
+    return st_raise(ST_INPUT, weights_path(w), "%s '%.*s' is not a supported family; llama, mistral and gpt2 are", key,
+                    (int)(n < 64 ? n : 64), s ? s : "");
+}
+
+status_t model_open(const weights_t *w, dtype_t real, model_t *m) {
+    memset(m, 0, sizeof *m);
+    param_set_init(&m->params, real);
+    m->embed = m->head = m->final_norm = m->final_bias = m->positions = -1;
+    m->family = find_family(w);
+    if (!m->family) return refuse_family(w);
+    m->path = buf_strdup(weights_path(w));
+    if (!m->path) return ST_NOMEM;
+    char where[1024];
+    snprintf(where, sizeof where, "%s%s", weights_path(w), weights_gguf(w) ? "" : "/config.json");
+    if (weights_gguf(w)) TRY(m->family->read_gguf(weights_gguf(w), where, &m->config));
+    else TRY(m->family->read_hf(weights_config(w), where, &m->config));
+    TRY(model_config_check(&m->config, where));
+    void *p;
+    TRY(buf_calloc(&p, m->config.layers * m->family->layer_params, sizeof(int), "layer parameters"));
+    m->layer_param = p;
+    return m->family->declare(m);
+}
+
+void model_close(model_t *m) {
+    for (int64_t i = 0; i < m->n_weight; i++) {
+        free(m->weight[i].hf);
+        free(m->weight[i].gguf);
+    }
+    for (int64_t i = 0; i < m->n_site; i++) free(m->site[i].module);
+    free(m->weight);
+    free(m->site);
+    free(m->layer_param);
+    free(m->config.inv_freq);
+    free(m->path);
+    param_set_release(&m->params);
+    memset(m, 0, sizeof *m);
+}
+
+static char *layered(const char *format, int64_t layer) {
+    if (layer < 0) return buf_strdup(format);
+    const char *mark = strstr(format, "%d"); /* only a literal %d is replaced: names are data, not formats */
+    if (!mark) return buf_strdup(format);
+    strbuf_t b = {0};
+    if (strbuf_addf(&b, "%.*s%lld%s", (int)(mark - format), format, (long long)layer, mark + 2) != ST_OK) return NULL;
+    return b.data;
+}
+
+status_t model_declare(model_t *m, const char *hf, const char *gguf, int64_t layer, int rank, int64_t rows, int64_t cols,
+                       int flags, int *param) {
+    void *data = m->weight;
+    TRY(buf_reserve(&data, &m->cap_weight, m->n_weight + 1, sizeof *m->weight, "weight table"));
+    m->weight = data;
+    model_weight_t *w = &m->weight[m->n_weight];
+    *w = (model_weight_t){.flags = flags, .hf = layered(hf, layer), .gguf = layered(gguf, layer)};
+    m->n_weight++;
+    if (!w->hf || !w->gguf) return ST_NOMEM;
+    const int64_t dim[2] = {rows, cols};
+    TRY(param_declare(&m->params, w->hf, rank, dim, false, rank > 1, &w->param));
+    *param = w->param;
+    return ST_OK;
+}
+
+status_t model_declare_linear(model_t *m, const char *module, const char *gguf, int64_t layer, int64_t out, int64_t in,
+                              bool bias, int flags, int *site) {
+    void *data = m->site;
+    TRY(buf_reserve(&data, &m->cap_site, m->n_site + 1, sizeof *m->site, "site table"));
+    m->site = data;
+    site_t *s = &m->site[m->n_site];
+    *s = (site_t){.module = layered(module, layer), .layer = layer, .in = in, .out = out, .bias = -1};
+    *site = (int)m->n_site++;
+    if (!s->module) return ST_NOMEM;
+    const char *dot = strrchr(s->module, '.');
+    s->role = dot ? dot + 1 : s->module;
+    s->conv1d = flags & WEIGHT_TRANSPOSED;
+    char hf[256], gg[256];
+    snprintf(hf, sizeof hf, "%s.weight", module);
+    snprintf(gg, sizeof gg, "%s.weight", gguf);
+    TRY(model_declare(m, hf, gg, layer, 2, out, in, flags, &s->weight));
+    if (!bias) return ST_OK;
+    snprintf(hf, sizeof hf, "%s.bias", module);
+    snprintf(gg, sizeof gg, "%s.bias", gguf);
+    return model_declare(m, hf, gg, layer, 1, out, 0, flags & ~WEIGHT_TRANSPOSED, &m->site[*site].bias);
+}

@@ -1,0 +1,101 @@
+/* A base model: its family, hyper-parameters, weights and linear sites.
+ *
+ * A family (Llama, GPT-2, ...) is one file: how its config is read, which tensors it has under which names, and its
+ * builder. Here is what all families share. Shape letters: V vocabulary, D hidden, H heads, K key/value heads, h head
+ * size, F feed-forward, L layers. All functions are *local*. */
+#pragma once
+#include <jansson.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include "data/weights.h"
+#include "kernels/status.h"
+#include "train/tape/param.h"
+
+struct build;
+struct family;
+
+typedef struct model_config {
+    int64_t vocab, hidden, layers, heads, kv_heads, head_dim, ff, max_positions;
+    double eps;
+    bool tied, attention_bias, mlp_bias;
+    double rope_theta;
+    double *inv_freq; /* [head_dim/2], scaling applied; NULL without rotary positions */
+} model_config_t;
+
+/* How a file's tensor becomes the model's. */
+enum {
+    WEIGHT_TRANSPOSED = 1,   /* Hugging Face stores [in, out] (Conv1D); ours and GGUF's are [out, in] */
+    WEIGHT_PERMUTED_Q = 2,   /* GGUF interleaves the rotary pairs of every query head ... */
+    WEIGHT_PERMUTED_K = 4,   /* ... and of every key head */
+};
+
+typedef struct model_weight {
+    int param;
+    char *hf, *gguf; /* tensor names; hf is the parameter's name, too */
+    int flags;
+} model_weight_t;
+
+/* A linear of the model where a method may attach. Lives as long as the model. */
+typedef struct site {
+    char *module;       /* Hugging Face module path, e.g. model.layers.0.self_attn.q_proj */
+    const char *role;   /* its last part */
+    int64_t layer;
+    int64_t in, out;    /* features */
+    int weight, bias;   /* parameter indices, bias -1 if none */
+    bool conv1d;        /* transformers has it as Conv1D: fan_in_fan_out in PEFT's config */
+} site_t;
+
+typedef struct model {
+    const struct family *family;
+    model_config_t config;
+    param_set_t params;       /* base weights first; methods declare theirs after them */
+    model_weight_t *weight;
+    int64_t n_weight, cap_weight;
+    site_t *site;
+    int64_t n_site, cap_site;
+    int embed, head, final_norm, final_bias, positions; /* parameter indices; head == embed when tied; -1 if none */
+    int *layer_param;         /* the family's own parameter indices [layers][family->layer_params] */
+    uint64_t fingerprint;
+    char *path;
+} model_t;
+
+typedef struct family {
+    const char *name;
+    const char *const *model_types;   /* config.json's model_type values, NULL-terminated */
+    const char *gguf_arch;            /* general.architecture */
+    const char *const *default_targets; /* PEFT's default LoRA modules, NULL-terminated */
+    int layer_params;                 /* length of a row of model_t.layer_param */
+    status_t (*read_hf)(const json_t *config, const char *where, model_config_t *c);
+    status_t (*read_gguf)(const gguf_t *file, const char *where, model_config_t *c);
+    status_t (*declare)(model_t *m);
+    void (*build)(struct build *b);   /* emits embedding to final norm; see train/models/build.h */
+} family_t;
+
+extern const family_t *const families[]; /* registry.c, NULL-terminated */
+
+/* Reads the configuration and declares the base weights (all frozen) and sites. Call param_set_alloc after the methods
+ * have declared theirs, then model_load. ST_INPUT names the file and field. */
+status_t model_open(const weights_t *w, dtype_t real, model_t *m);
+void model_close(model_t *m);
+/* Copies the weights in; checks every shape, reports missing tensors by name. */
+status_t model_load(model_t *m, const weights_t *w);
+
+/* For families: one base tensor. layer < 0: the names are used as they are, else they are formats with the layer. */
+status_t model_declare(model_t *m, const char *hf, const char *gguf, int64_t layer, int rank, int64_t rows, int64_t cols,
+                       int flags, int *param);
+/* One linear: weight [out,in] and, with bias, [out]; records the site. */
+status_t model_declare_linear(model_t *m, const char *module, const char *gguf, int64_t layer, int64_t out, int64_t in,
+                              bool bias, int flags, int *site);
+/* The element at `in_file` order of a permuted tensor: row of the GGUF tensor that holds Hugging Face's row. */
+int64_t model_gguf_row(const model_t *m, int flags, int64_t row);
+
+/* Fields of config.json with the class default; ST_INPUT on a wrong type or range. */
+status_t config_i64(const json_t *c, const char *where, const char *key, int64_t fallback, int64_t *out);
+status_t config_f64(const json_t *c, const char *where, const char *key, double fallback, double *out);
+status_t config_bool(const json_t *c, const char *where, const char *key, bool fallback, bool *out);
+status_t gguf_need_i64(const gguf_t *g, const char *where, const char *arch, const char *key, int64_t *out);
+/* Checks the numbers that every family needs (positive, divisible, bounded). */
+status_t model_config_check(const model_config_t *c, const char *where);
+/* theta^(-2i/dim) and its scaled forms (formats.md 4.3). */
+status_t rope_from_hf(const json_t *config, const char *where, model_config_t *c);
+status_t rope_from_gguf(const gguf_t *file, const char *where, const char *arch, model_config_t *c);
