@@ -24,7 +24,7 @@ int comm_threads(const comm_t *c);
 
 /* *collective*: every rank brings its status; all leave with the same one: ST_OK, or the status of the lowest failing
  * rank with its message adopted (so that any rank can print it). */
-status_t comm_agree(comm_t *c, status_t mine);
+status_t comm_agree(comm_t *c, status_t mine); /* a communication failure inside ends the job */
 /* *collective*, in place; integers and sums of zeros and one value are exact. */
 status_t comm_sum_f64(comm_t *c, double *v, int64_t n);
 status_t comm_max_i64(comm_t *c, int64_t *v, int64_t n);
@@ -41,6 +41,6 @@ status_t comm_recv_f32(comm_t *c, float *v, int64_t n, int from);
 _Noreturn void comm_die(comm_t *c, status_t st);
 
 /* Watchdog thread: when comm_beat is not called for `seconds`, prints the place given at the last beat and the rank,
- * then ends the job (exit code 1). 0 stops it. *local* */
+ * then ends the job (exit code 1). 0 stops it. `place` is kept, not copied: a string literal. *local* */
 status_t comm_watchdog(comm_t *c, int seconds);
 void comm_beat(comm_t *c, const char *place);
