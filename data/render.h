@@ -3,7 +3,7 @@
  * The layout of a rendered example is  prefix (BOS or nothing) | prompt | completion | EOS.  Prompt and completion are
  * tokenised separately and joined. weight[i] is the weight of predicting ids[i] from what stands before it; weight[0]
  * is 0 because nothing stands before it. All functions are *local* and thread-safe; errors are ST_INPUT and begin with
- * `where` ("path:line"). */
+ * `where` ("path:line"; may be NULL for none). */
 #pragma once
 #include <stdbool.h>
 #include <stddef.h>
@@ -56,6 +56,8 @@ void sequence_clear(sequence_t *s);
 void sequence_release(sequence_t *s);
 /* Appends n ids that all have the weight w. */
 status_t sequence_add(sequence_t *s, const int32_t *ids, int64_t n, float w);
+/* Gives ids[from..] the weight w: after ids were appended to `ids` directly. */
+status_t sequence_weigh(sequence_t *s, int64_t from, float w);
 
 /* Renders the JSON object in json[0..n) into `out` (cleared first; undefined on failure). */
 status_t render_example(const encoder_t *e, const render_options_t *o, const char *where, const char *json, size_t n,
