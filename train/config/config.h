@@ -1,0 +1,130 @@
+/* The configuration of a run: one YAML file plus `key=value` from the command line, checked key by key.
+ *
+ * config_load() either fills a config_t in which every value is present, in range and consistent, or raises the first
+ * mistake: `run.yaml:12: unknown key 'lora_aplha' in method (did you mean 'lora_alpha'?)`, `command line: ...` for
+ * overrides (ST_USAGE), ST_INPUT when the file cannot be read. The pool inside owns every string, array and method
+ * struct; config_release() frees them. A config_t is read only after loading.
+ *
+ * Numbers that were not given and have no default are 0: exactly one of max_steps and num_train_epochs, and of
+ * global_batch_size and global_batch_tokens, is above 0; at most one of warmup_steps and warmup_ratio is.
+ *
+ * All functions are *local*; ranks that read the same file and command line get the same result. */
+#pragma once
+#include <stdbool.h>
+#include <stdint.h>
+#include "kernels/buf.h"
+#include "kernels/status.h"
+#include "train/config/field.h"
+
+/* Values of CFG_CHOICE members, in the order of the tables in config.c. */
+enum { CONFIG_DTYPE_FLOAT32 };
+enum {
+    CONFIG_FORMAT_AUTO,
+    CONFIG_FORMAT_TEXT,
+    CONFIG_FORMAT_PROMPT_COMPLETION,
+    CONFIG_FORMAT_CHAT,
+    CONFIG_FORMAT_ALPACA
+};
+enum { CONFIG_PACKING_BEST_FIT, CONFIG_PACKING_WRAPPED, CONFIG_PACKING_NONE };
+enum { CONFIG_TRUNCATION_ERROR, CONFIG_TRUNCATION_LEFT, CONFIG_TRUNCATION_RIGHT };
+enum { CONFIG_SCHEDULE_CONSTANT, CONFIG_SCHEDULE_LINEAR, CONFIG_SCHEDULE_COSINE, CONFIG_SCHEDULE_WSD };
+enum { CONFIG_OPTIM_ADAMW };
+enum { CONFIG_REDUCTION_CANONICAL, CONFIG_REDUCTION_FAST };
+
+typedef struct config_model {
+    const char *path;
+    int dtype;
+} config_model_t;
+
+/* One training method. Its file owns the struct behind `cfg` and the rows that describe it. */
+typedef struct config_method {
+    const char *type;
+    const cfg_field_t *fields;
+    const void *cfg; /* the method's own struct, method_fields_t.size bytes */
+    int line;        /* where it stands in the file */
+} config_method_t;
+
+typedef struct config_data {
+    cfg_sources_t train;
+    const char *eval; /* NULL: no evaluation */
+    int format;
+    const char *chat_template;
+    int64_t max_seq_length;
+    int packing;
+    int truncation;
+    bool train_on_inputs;
+    bool append_eos;
+    bool shuffle;
+} config_data_t;
+
+typedef struct config_training {
+    int64_t global_batch_size;   /* sequences of one step over all ranks */
+    int64_t global_batch_tokens; /* or tokens */
+    int64_t micro_batch_tokens;  /* >= data.max_seq_length */
+    int64_t max_steps;
+    double num_train_epochs;
+    double learning_rate;
+    int lr_scheduler_type;
+    double warmup_ratio;
+    int64_t warmup_steps;
+    double min_lr_ratio;
+    double wsd_decay_ratio; /* share of all steps in which wsd decays */
+    int optim;
+    double adam_beta1, adam_beta2, adam_epsilon;
+    double weight_decay;
+    double max_grad_norm; /* 0: no clipping */
+    bool gradient_checkpointing;
+    int reduction;
+    int64_t seed;
+} config_training_t;
+
+typedef struct config {
+    config_model_t model;
+    const config_method_t *method; /* [method_count] */
+    int method_count;
+    config_data_t data;
+    config_training_t training;
+    const char *output_dir;
+    int64_t logging_steps;
+    int64_t eval_steps;                 /* 0: at the end only */
+    int64_t save_steps;                 /* 0: at the end only */
+    int64_t save_total_limit;           /* 0: keep all */
+    const char *resume_from_checkpoint; /* "auto", "never" or a path */
+    cfg_pool_t pool;
+} config_t;
+
+/* What a method tells the configuration about itself. */
+typedef struct method_fields {
+    const char *type;          /* the value of the key `type` */
+    const cfg_field_t *fields; /* its own keys */
+    size_t size;               /* of its struct */
+} method_fields_t;
+
+/* The registry of methods as the configuration sees it. */
+typedef struct config_methods {
+    const method_fields_t *(*find)(const char *type); /* NULL for an unknown type */
+    const char *types;                                /* all of them, "lora|ia3", for messages */
+} config_methods_t;
+
+/* Reads the file `path`, applies `overrides` ("training.max_steps=5") in order and checks the whole. */
+status_t config_load(const char *path, const char *const *overrides, int count, const config_methods_t *methods,
+                     config_t *out);
+
+/* The same for text in memory, such as the configuration stored in a checkpoint; `name` stands for the file in
+ * messages, and relative paths are relative to the directory in it. */
+status_t config_parse(const char *name, const char *text, size_t len, const char *const *overrides, int count,
+                      const config_methods_t *methods, config_t *out);
+
+/* Appends the resolved configuration as YAML with every default written out. Reading it back gives the same values;
+ * paths are written absolute, what was not given is `null`. */
+status_t config_dump(const config_t *config, strbuf_t *out);
+
+/* Appends one line "training.learning_rate: 0.0002 -> 0.0001\n" for every key in which `now` means another run than
+ * `before`, so that a run must not be continued with it; nothing is appended when it may.
+ * Free to change are: where and how often things are written (output_dir, *_steps, save_total_limit,
+ * resume_from_checkpoint, data.eval), how long the run is (max_steps, num_train_epochs: a decaying schedule is then
+ * stretched from the present step on), and how a step is executed, which changes rounding at most
+ * (micro_batch_tokens, gradient_checkpointing, reduction). */
+status_t config_diff(const config_t *before, const config_t *now, strbuf_t *out);
+
+void config_release(config_t *config);

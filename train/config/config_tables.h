@@ -1,0 +1,18 @@
+/* The tables of keys behind config_t, shared by the files of this directory only. */
+#pragma once
+#include "train/config/config.h"
+
+extern const cfg_field_t config_top_fields[];
+extern const cfg_field_t config_model_fields[];
+extern const cfg_field_t config_data_fields[];
+extern const cfg_field_t config_training_fields[];
+
+/* The sections of a file that are plain structs, in the order in which they are written. */
+typedef struct config_section {
+    const char *name;
+    const cfg_field_t *fields;
+    size_t offset; /* in config_t */
+} config_section_t;
+
+enum { CONFIG_SECTION_COUNT = 3 };
+extern const config_section_t config_sections[CONFIG_SECTION_COUNT];
