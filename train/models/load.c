@@ -34,10 +34,10 @@ static status_t check_shape(const tensor_info_t *t, const view_t *v, bool transp
     for (int i = 0, n = 0; i < t->rank && n < 140; i++)
         n += snprintf(got + n, sizeof got - (size_t)n, "%s%lld", i ? ", " : "", (long long)t->dim[i]);
     if (v->rank == 1)
-        return st_raise(ST_INPUT, t->file, "tensor '%s' has shape [%s]; the configuration asks for [%lld]", t->name, got,
-                        (long long)want[0]);
-    return st_raise(ST_INPUT, t->file, "tensor '%s' has shape [%s]; the configuration asks for [%lld, %lld]", t->name, got,
-                    (long long)want[0], (long long)want[1]);
+        return st_raise(ST_INPUT, t->file, "tensor '%s' has shape [%s]; the configuration asks for [%lld]", t->name,
+                        got, (long long)want[0]);
+    return st_raise(ST_INPUT, t->file, "tensor '%s' has shape [%s]; the configuration asks for [%lld, %lld]", t->name,
+                    got, (long long)want[0], (long long)want[1]);
 }
 
 static void store(view_t *v, int64_t at, int64_t stride, const float *src, int64_t n) {
@@ -46,13 +46,15 @@ static void store(view_t *v, int64_t at, int64_t stride, const float *src, int64
         for (int64_t i = 0; i < n; i++) d[at + i * stride] = (double)src[i];
     } else {
         float *d = v->data;
-        if (stride == 1) memcpy(d + at, src, (size_t)n * sizeof *d);
+        if (stride == 1)
+            memcpy(d + at, src, (size_t)n * sizeof *d);
         else
             for (int64_t i = 0; i < n; i++) d[at + i * stride] = src[i];
     }
 }
 
-static status_t load_one(const model_t *m, const weights_t *w, const model_weight_t *mw, const tensor_info_t *t, float *row) {
+static status_t load_one(const model_t *m, const weights_t *w, const model_weight_t *mw, const tensor_info_t *t,
+                         float *row) {
     view_t *v = &m->params.item[mw->param].value;
     bool gguf = weights_gguf(w) != NULL, transposed = !gguf && (mw->flags & WEIGHT_TRANSPOSED);
     TRY(check_shape(t, v, transposed));
@@ -68,8 +70,10 @@ static status_t load_one(const model_t *m, const weights_t *w, const model_weigh
             if (!isfinite(row[i]))
                 return st_raise(ST_INPUT, t->file, "tensor '%s' has a non-finite value at element %lld", t->name,
                                 (long long)(from * cols + i));
-        if (transposed) store(v, r, rows, row, cols);
-        else store(v, r * cols, 1, row, cols);
+        if (transposed)
+            store(v, r, rows, row, cols);
+        else
+            store(v, r * cols, 1, row, cols);
     }
     return ST_OK;
 }

@@ -41,7 +41,8 @@ status_t config_bool(const json_t *c, const char *where, const char *key, bool f
 status_t gguf_need_i64(const gguf_t *g, const char *where, const char *arch, const char *key, int64_t *out) {
     char full[128];
     snprintf(full, sizeof full, "%s.%s", arch, key);
-    if (!gguf_get_i64(g, full, out)) return st_raise(ST_INPUT, where, "metadata key '%s' is missing or not an integer", full);
+    if (!gguf_get_i64(g, full, out))
+        return st_raise(ST_INPUT, where, "metadata key '%s' is missing or not an integer", full);
     return ST_OK;
 }
 
@@ -50,10 +51,14 @@ status_t model_config_check(const model_config_t *c, const char *where) {
         const char *name;
         int64_t value, most;
     } rows[] = {
-        {"vocabulary size", c->vocab, 1 << 24},        {"hidden size", c->hidden, 1 << 17},
-        {"number of layers", c->layers, 1 << 12},      {"number of heads", c->heads, 1 << 12},
-        {"number of key/value heads", c->kv_heads, 1 << 12}, {"head size", c->head_dim, 1 << 12},
-        {"feed-forward size", c->ff, 1 << 20},         {"number of positions", c->max_positions, INT32_MAX},
+        {"vocabulary size", c->vocab, 1 << 24},
+        {"hidden size", c->hidden, 1 << 17},
+        {"number of layers", c->layers, 1 << 12},
+        {"number of heads", c->heads, 1 << 12},
+        {"number of key/value heads", c->kv_heads, 1 << 12},
+        {"head size", c->head_dim, 1 << 12},
+        {"feed-forward size", c->ff, 1 << 20},
+        {"number of positions", c->max_positions, INT32_MAX},
     };
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
         if (rows[i].value < 1 || rows[i].value > rows[i].most)
@@ -85,8 +90,10 @@ static const family_t *find_family(const weights_t *w) {
 static status_t refuse_family(const weights_t *w) {
     const char *s = "", *key = weights_gguf(w) ? "general.architecture" : "model_type";
     size_t n = 0;
-    if (weights_gguf(w)) gguf_get_str(weights_gguf(w), key, &s, &n);
-    else if ((s = json_string_value(json_object_get(weights_config(w), key)))) n = strlen(s);
+    if (weights_gguf(w))
+        gguf_get_str(weights_gguf(w), key, &s, &n);
+    else if ((s = json_string_value(json_object_get(weights_config(w), key))))
+        n = strlen(s);
     return st_raise(ST_INPUT, weights_path(w), "%s '%.*s' is not a supported family; llama, mistral and gpt2 are", key,
                     (int)(n < 64 ? n : 64), s ? s : "");
 }
@@ -101,8 +108,10 @@ status_t model_open(const weights_t *w, dtype_t real, model_t *m) {
     if (!m->path) return ST_NOMEM;
     char where[1024];
     snprintf(where, sizeof where, "%s%s", weights_path(w), weights_gguf(w) ? "" : "/config.json");
-    if (weights_gguf(w)) TRY(m->family->read_gguf(weights_gguf(w), where, &m->config));
-    else TRY(m->family->read_hf(weights_config(w), where, &m->config));
+    if (weights_gguf(w))
+        TRY(m->family->read_gguf(weights_gguf(w), where, &m->config));
+    else
+        TRY(m->family->read_hf(weights_config(w), where, &m->config));
     TRY(model_config_check(&m->config, where));
     void *p;
     TRY(buf_calloc(&p, m->config.layers * m->family->layer_params, sizeof(int), "layer parameters"));
@@ -134,8 +143,8 @@ static char *layered(const char *format, int64_t layer) {
     return b.data;
 }
 
-status_t model_declare(model_t *m, const char *hf, const char *gguf, int64_t layer, int rank, int64_t rows, int64_t cols,
-                       int flags, int *param) {
+status_t model_declare(model_t *m, const char *hf, const char *gguf, int64_t layer, int rank, int64_t rows,
+                       int64_t cols, int flags, int *param) {
     void *data = m->weight;
     TRY(buf_reserve(&data, &m->cap_weight, m->n_weight + 1, sizeof *m->weight, "weight table"));
     m->weight = data;

@@ -24,9 +24,9 @@ typedef struct model_config {
 
 /* How a file's tensor becomes the model's. */
 enum {
-    WEIGHT_TRANSPOSED = 1,   /* Hugging Face stores [in, out] (Conv1D); ours and GGUF's are [out, in] */
-    WEIGHT_PERMUTED_Q = 2,   /* GGUF interleaves the rotary pairs of every query head ... */
-    WEIGHT_PERMUTED_K = 4,   /* ... and of every key head */
+    WEIGHT_TRANSPOSED = 1, /* Hugging Face stores [in, out] (Conv1D); ours and GGUF's are [out, in] */
+    WEIGHT_PERMUTED_Q = 2, /* GGUF interleaves the rotary pairs of every query head ... */
+    WEIGHT_PERMUTED_K = 4, /* ... and of every key head */
 };
 
 typedef struct model_weight {
@@ -37,38 +37,38 @@ typedef struct model_weight {
 
 /* A linear of the model where a method may attach. Lives as long as the model. */
 typedef struct site {
-    char *module;       /* Hugging Face module path, e.g. model.layers.0.self_attn.q_proj */
-    const char *role;   /* its last part */
+    char *module;     /* Hugging Face module path, e.g. model.layers.0.self_attn.q_proj */
+    const char *role; /* its last part */
     int64_t layer;
-    int64_t in, out;    /* features */
-    int weight, bias;   /* parameter indices, bias -1 if none */
-    bool conv1d;        /* transformers has it as Conv1D: fan_in_fan_out in PEFT's config */
+    int64_t in, out;  /* features */
+    int weight, bias; /* parameter indices, bias -1 if none */
+    bool conv1d;      /* transformers has it as Conv1D: fan_in_fan_out in PEFT's config */
 } site_t;
 
 typedef struct model {
     const struct family *family;
     model_config_t config;
-    param_set_t params;       /* base weights first; methods declare theirs after them */
+    param_set_t params; /* base weights first; methods declare theirs after them */
     model_weight_t *weight;
     int64_t n_weight, cap_weight;
     site_t *site;
     int64_t n_site, cap_site;
     int embed, head, final_norm, final_bias, positions; /* parameter indices; head == embed when tied; -1 if none */
-    int *layer_param;         /* the family's own parameter indices [layers][family->layer_params] */
+    int *layer_param; /* the family's own parameter indices [layers][family->layer_params] */
     uint64_t fingerprint;
     char *path;
 } model_t;
 
 typedef struct family {
     const char *name;
-    const char *const *model_types;   /* config.json's model_type values, NULL-terminated */
-    const char *gguf_arch;            /* general.architecture */
+    const char *const *model_types;     /* config.json's model_type values, NULL-terminated */
+    const char *gguf_arch;              /* general.architecture */
     const char *const *default_targets; /* PEFT's default LoRA modules, NULL-terminated */
-    int layer_params;                 /* length of a row of model_t.layer_param */
+    int layer_params;                   /* length of a row of model_t.layer_param */
     status_t (*read_hf)(const json_t *config, const char *where, model_config_t *c);
     status_t (*read_gguf)(const gguf_t *file, const char *where, model_config_t *c);
     status_t (*declare)(model_t *m);
-    void (*build)(struct build *b);   /* emits embedding to final norm; see train/models/build.h */
+    void (*build)(struct build *b); /* emits embedding to final norm; see train/models/build.h */
 } family_t;
 
 extern const family_t *const families[]; /* registry.c, NULL-terminated */
@@ -81,8 +81,8 @@ void model_close(model_t *m);
 status_t model_load(model_t *m, const weights_t *w);
 
 /* For families: one base tensor. layer < 0: the names are used as they are, else they are formats with the layer. */
-status_t model_declare(model_t *m, const char *hf, const char *gguf, int64_t layer, int rank, int64_t rows, int64_t cols,
-                       int flags, int *param);
+status_t model_declare(model_t *m, const char *hf, const char *gguf, int64_t layer, int rank, int64_t rows,
+                       int64_t cols, int flags, int *param);
 /* One linear: weight [out,in] and, with bias, [out]; records the site. */
 status_t model_declare_linear(model_t *m, const char *module, const char *gguf, int64_t layer, int64_t out, int64_t in,
                               bool bias, int flags, int *site);

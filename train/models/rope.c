@@ -8,12 +8,15 @@
 
 static status_t base_frequencies(const char *where, model_config_t *c) {
     if (!(c->rope_theta > 0)) return st_raise(ST_INPUT, where, "rope_theta %g must be positive", c->rope_theta);
-    if (c->head_dim % 2) return st_raise(ST_INPUT, where, "head size %lld is odd; rotary positions need an even one", (long long)c->head_dim);
+    if (c->head_dim % 2)
+        return st_raise(ST_INPUT, where, "head size %lld is odd; rotary positions need an even one",
+                        (long long)c->head_dim);
     void *p;
     TRY(buf_calloc(&p, c->head_dim / 2, sizeof(double), "rotary frequencies"));
     free(c->inv_freq);
     c->inv_freq = p;
-    for (int64_t i = 0; i < c->head_dim / 2; i++) c->inv_freq[i] = pow(c->rope_theta, -2.0 * (double)i / (double)c->head_dim);
+    for (int64_t i = 0; i < c->head_dim / 2; i++)
+        c->inv_freq[i] = pow(c->rope_theta, -2.0 * (double)i / (double)c->head_dim);
     return ST_OK;
 }
 
@@ -36,7 +39,8 @@ static status_t scale_llama3(const json_t *s, const char *where, model_config_t 
     TRY(positive(s, where, "low_freq_factor", 0, &low));
     TRY(positive(s, where, "high_freq_factor", 0, &high));
     TRY(positive(s, where, "original_max_position_embeddings", 0, &original));
-    if (high <= low) return st_raise(ST_INPUT, where, "rope scaling: high_freq_factor %g must exceed low_freq_factor %g", high, low);
+    if (high <= low)
+        return st_raise(ST_INPUT, where, "rope scaling: high_freq_factor %g must exceed low_freq_factor %g", high, low);
     for (int64_t i = 0; i < c->head_dim / 2; i++) {
         double f = c->inv_freq[i], wavelength = 2 * 3.14159265358979323846 / f;
         if (wavelength < original / high) continue;
@@ -76,7 +80,8 @@ static status_t divide_by_tensor(const gguf_t *file, const char *where, model_co
         const tensor_info_t *t = gguf_tensor_at(file, i);
         if (strcmp(t->name, "rope_freqs.weight")) continue;
         int64_t half = c->head_dim / 2;
-        if (tensor_info_count(t) != half) return st_raise(ST_INPUT, where, "tensor '%s' must have %lld elements", t->name, (long long)half);
+        if (tensor_info_count(t) != half)
+            return st_raise(ST_INPUT, where, "tensor '%s' must have %lld elements", t->name, (long long)half);
         for (int64_t k = 0; k < half; k++) {
             float f;
             TRY(tensor_info_read_f32(t, k, 1, &f));
@@ -93,7 +98,8 @@ status_t rope_from_gguf(const gguf_t *file, const char *where, const char *arch,
     snprintf(key, sizeof key, "%s.rope.dimension_count", arch);
     gguf_get_i64(file, key, &dims);
     if (dims != c->head_dim)
-        return st_raise(ST_INPUT, where, "%s %lld differs from the head size %lld; partial rotary positions are not supported", key,
+        return st_raise(ST_INPUT, where,
+                        "%s %lld differs from the head size %lld; partial rotary positions are not supported", key,
                         (long long)dims, (long long)c->head_dim);
     c->rope_theta = 10000.0;
     snprintf(key, sizeof key, "%s.rope.freq_base", arch);
@@ -110,7 +116,8 @@ status_t rope_from_gguf(const gguf_t *file, const char *where, const char *arch,
     gguf_get_str(file, key, &type, &n);
     bool none = n == 4 && !memcmp(type, "none", 4), linear = n == 6 && !memcmp(type, "linear", 6);
     if (!none && !linear)
-        return st_raise(ST_INPUT, where, "%s '%.*s' is not supported; none and linear are", key, (int)(n < 32 ? n : 32), type);
+        return st_raise(ST_INPUT, where, "%s '%.*s' is not supported; none and linear are", key, (int)(n < 32 ? n : 32),
+                        type);
     if (linear && !(factor > 0)) return st_raise(ST_INPUT, where, "%s.rope.scaling.factor must be positive", arch);
     for (int64_t i = 0; linear && i < c->head_dim / 2; i++) c->inv_freq[i] /= factor;
     return divide_by_tensor(file, where, c);

@@ -1,0 +1,59 @@
+/* Building a tape for a model: what the run needs of it, and the site helpers that family files call.
+ *
+ * A family file never names a method. It calls helpers at the places where methods may act; a helper asks the attached
+ * hooks in order. With no hooks the helpers emit the plain model. All functions are *local*. */
+#pragma once
+#include "train/models/model.h"
+#include "train/tape/tape.h"
+
+struct build;
+
+/* The slots a method may fill; NULL leaves the site untouched. `self` is the method's own state. */
+typedef struct hook {
+    void *self;
+    /* y = linear(x) of a site -> y' */
+    val_t (*linear)(void *self, struct build *b, const site_t *site, val_t x, val_t y);
+} hook_t;
+
+typedef enum build_tail {
+    TAIL_LOSS,   /* rows -> norm -> linear_cross_entropy: loss and nll */
+    TAIL_LOGITS, /* rows -> norm -> linear: logits of the chosen rows */
+} build_tail_t;
+
+typedef struct build_options {
+    build_tail_t tail;
+    bool with_grad;        /* plan a backward pass */
+    bool recompute;        /* replay each block in backward instead of keeping its activations */
+    bool cached;           /* attention over a key/value cache: generation */
+    int64_t slots, places; /* of the cache */
+    tape_sizes_t capacity;
+} build_options_t;
+
+/* A model's tape with its inputs and results. Inputs are filled through tape_data. */
+typedef struct build {
+    tape_t *tape;
+    model_t *model;
+    const hook_t *hook;
+    int n_hook;
+    build_options_t options;
+    val_t ids, positions, cu, past, key; /* [N] i32, [N] i32, [S+1] i32, [S] i32, [N] u64 */
+    val_t rows, targets, weights;        /* [M] i32, [M] i32, [M] f32 */
+    val_t table;                         /* rotary table, emitted on first use */
+    val_t loss, nll, logits;
+} build_t;
+
+/* Emits and plans. On failure nothing is left open. */
+status_t build_open(model_t *m, const backend_t *backend, const hook_t *hook, int n_hook, build_options_t options,
+                    build_t *b);
+void build_close(build_t *b);
+
+/* ---- site helpers, for families ---- */
+val_t m_embed(build_t *b);                     /* token embedding [N,D] */
+val_t m_linear(build_t *b, int site, val_t x); /* x W^T + b and what methods add */
+val_t m_rmsnorm(build_t *b, const char *name, int weight, val_t x);
+val_t m_layernorm(build_t *b, const char *name, int weight, int bias, val_t x);
+val_t m_rope(build_t *b, const char *name, val_t x);
+val_t m_attention(build_t *b, int64_t layer, val_t q, val_t k, val_t v); /* scale 1/sqrt(h) */
+val_t m_add(build_t *b, const char *name, val_t a, val_t y);             /* residual */
+val_t m_rows(build_t *b, val_t x);                                       /* the rows whose output is needed [M,D] */
+void m_tail(build_t *b, val_t x);                                        /* head, and loss or logits, of normed rows */
