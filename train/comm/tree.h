@@ -18,7 +18,8 @@ status_t tree_open(comm_t *c, int64_t n, int64_t max_micro, tree_t **out);
 void tree_close(tree_t *t);
 /* Begins a step of M micro-batches. *local* */
 void tree_begin(tree_t *t, int64_t M);
-/* Where the gradient of this rank's next micro-batch must be written (zeroed, n floats); then tree_push folds it. *local* */
+/* Where the gradient of this rank's next micro-batch must be written (zeroed, n floats); then tree_push folds it.
+ * *local* */
 float *tree_leaf(tree_t *t);
 void tree_push(tree_t *t);
 /* *collective*: leaves the sum of all M gradients in out (n floats) on every rank. M >= 1. */

@@ -1,0 +1,30 @@
+#!/bin/sh
+# usage: run_mpi.sh PROGRAM: runs tests/dist/mpi_tree.c on several rank counts, with and without failing ranks.
+set -u
+program=$1
+log=$(mktemp)
+trap 'rm -f "$log"' EXIT
+failed=0
+
+# expect CODE SECONDS TEXT RANKS [ARGUMENT...]: exit code, time limit, and exactly one line of output that has TEXT
+expect() {
+    code=$1 limit=$2 text=$3 ranks=$4
+    shift 4
+    start=$(date +%s)
+    timeout 60 mpirun --allow-run-as-root --oversubscribe -n "$ranks" "$program" "$@" >"$log" 2>&1
+    rc=$?
+    took=$(($(date +%s) - start))
+    if [ $rc -ne "$code" ] || [ $took -gt "$limit" ] || [ "$(grep -c "$text" "$log")" -ne 1 ]; then
+        echo "FAILED: $ranks ranks, arguments '$*': exit code $rc (want $code), $took s (limit $limit)"
+        cat "$log"
+        failed=1
+    fi
+}
+
+for ranks in 1 2 3 4; do expect 0 60 "^ok $ranks ranks" $ranks; done
+for who in 0 1; do
+    expect 3 5 "graft: error: a.jsonl: line 3 is no JSON" 3 fail $who
+    expect 4 5 "graft: error: rank $who: layer 3: the loss is not finite" 3 die $who
+    expect 1 7 "rank $who of 3 has made no progress for 2 s, last seen at the place of the hang" 3 hang $who
+done
+exit $failed
