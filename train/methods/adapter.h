@@ -1,0 +1,26 @@
+/* A finished adapter on disk, whatever the container: a PEFT directory, one of our checkpoints, or a run's output_dir
+ * (its final.h5, else its newest checkpoint). Tensors are read by PEFT name. *local* */
+#pragma once
+#include <jansson.h>
+#include <stdint.h>
+#include "kernels/status.h"
+#include "kernels/view.h"
+#include "train/models/model.h"
+
+typedef struct adapter adapter_t;
+
+/* ST_INPUT when PATH is none of these or is damaged. */
+status_t adapter_open(const char *path, adapter_t **out);
+void adapter_close(adapter_t *a);
+const char *adapter_path(const adapter_t *a);
+/* PEFT's adapter_config fields that decide the mathematics; peft_type in upper case. */
+const json_t *adapter_config(const adapter_t *a);
+/* Fingerprint of the base the adapter was trained on, 0 if unknown. */
+uint64_t adapter_base(const adapter_t *a);
+int64_t adapter_count(const adapter_t *a);
+const char *adapter_name(const adapter_t *a, int64_t i);
+/* Shape of tensor `name`: rank 0 if there is none. */
+view_t adapter_shape(const adapter_t *a, const char *name);
+/* Fills every trainable parameter of the model from the adapter. Strict: a missing tensor, one that no parameter takes
+ * and a wrong shape are ST_INPUT errors by name. */
+status_t adapter_load(const adapter_t *a, model_t *m);

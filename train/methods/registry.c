@@ -1,0 +1,19 @@
+/* The methods: one row each. */
+#include <string.h>
+#include "train/methods/method.h"
+
+extern const method_t method_lora;
+
+const method_t *const methods[] = {&method_lora, NULL};
+
+const method_t *method_find(const char *name) {
+    for (const method_t *const *m = methods; *m; m++)
+        if (!strcmp((*m)->name, name)) return *m;
+    return NULL;
+}
+
+const method_t *method_find_peft(const char *peft_type) {
+    for (const method_t *const *m = methods; *m; m++)
+        if (!strcmp((*m)->peft_type, peft_type)) return *m;
+    return NULL;
+}
