@@ -194,7 +194,7 @@ static status_t render_alpaca(const render_t *r) {
 }
 
 /* system? (user | assistant)*: what the templates can express. */
-static status_t check_message(const render_t *r, const json_t *message, size_t i, chat_message_t *out) {
+static status_t check_message(const json_t *message, size_t i, chat_message_t *out) {
     size_t n_role;
     if (!json_is_object(message))
         return st_raise(ST_INPUT, NULL, "messages[%zu] is %s; it must be an object with role and content", i,
@@ -225,7 +225,7 @@ static status_t render_chat(const render_t *r) {
     TRY(buf_calloc(&memory, (int64_t)n, sizeof *messages, "messages"));
     messages = memory;
     status_t st = ST_OK;
-    for (size_t i = 0; i < n && st == ST_OK; i++) st = check_message(r, json_array_get(list, i), i, &messages[i]);
+    for (size_t i = 0; i < n && st == ST_OK; i++) st = check_message(json_array_get(list, i), i, &messages[i]);
     if (st == ST_OK)
         st = chat_template_render(r->options->chat_template, r->encoder, r->options, messages, (int)n, r->out);
     free(memory);
