@@ -1,0 +1,43 @@
+#include "train/run/micro.h"
+#include <stdlib.h>
+#include <string.h>
+
+static void put(build_t *b, val_t v, const void *src, int64_t n, size_t size) {
+    if (v.id >= 0 && n) memcpy(tape_data(b->tape, v), src, (size_t)n * size);
+}
+
+void micro_load(build_t *b, const batch_t *batch) {
+    put(b, b->ids, batch->ids, batch->n_tokens, sizeof *batch->ids);
+    put(b, b->positions, batch->positions, batch->n_tokens, sizeof *batch->positions);
+    put(b, b->cu, batch->cu_seqlens, batch->n_seqs + 1, sizeof *batch->cu_seqlens);
+    put(b, b->key, batch->token_key, batch->n_tokens, sizeof *batch->token_key);
+    put(b, b->rows, batch->loss_row, batch->n_loss, sizeof *batch->loss_row);
+    put(b, b->targets, batch->targets, batch->n_loss, sizeof *batch->targets);
+    put(b, b->weights, batch->loss_weight, batch->n_loss, sizeof *batch->loss_weight);
+    tape_set_sizes(b->tape, (tape_sizes_t){batch->n_tokens, batch->n_loss, batch->n_seqs});
+}
+
+double micro_forward(build_t *b) {
+    tape_forward(b->tape);
+    return *(double *)tape_data(b->tape, b->loss);
+}
+
+status_t micro_plan(micro_plan_t *p, const dataset_t *d, const int64_t *sequences, int64_t n, packing_t kind,
+                    int64_t capacity) {
+    void *lengths = p->lengths;
+    TRY(buf_reserve(&lengths, &p->cap, n, sizeof *p->lengths, "sequence lengths"));
+    p->lengths = lengths;
+    for (int64_t i = 0; i < n; i++) p->lengths[i] = dataset_sequence_tokens(d, sequences[i]);
+    return pack_step(&p->pack, kind, p->lengths, n, (int32_t)capacity);
+}
+
+void micro_plan_release(micro_plan_t *p) {
+    pack_release(&p->pack);
+    free(p->lengths);
+    memset(p, 0, sizeof *p);
+}
+
+status_t micro_fill(const micro_plan_t *p, const dataset_t *d, const int64_t *sequences, int64_t m, batch_t *batch) {
+    int64_t first = p->pack.start[m];
+    return batch_fill(batch, d, sequences, p->pack.order + first, p->pack.start[m + 1] - first);
+}

@@ -1,0 +1,21 @@
+/* Running micro-batches on a tape: the bridge between data/batch.h and train/models/build.h. *local* */
+#pragma once
+#include "data/batch.h"
+#include "data/pack.h"
+#include "train/models/build.h"
+
+/* Copies a filled batch into the tape's inputs and sets the step's sizes. */
+void micro_load(build_t *b, const batch_t *batch);
+/* Forward; the sum of weighted token losses. */
+double micro_forward(build_t *b);
+/* Packs `n` sequences of `lengths` tokens; a wrapper that keeps the length array. */
+typedef struct micro_plan {
+    pack_t pack;
+    int32_t *lengths;
+    int64_t cap;
+} micro_plan_t;
+status_t micro_plan(micro_plan_t *p, const dataset_t *d, const int64_t *sequences, int64_t n, packing_t kind,
+                    int64_t capacity);
+void micro_plan_release(micro_plan_t *p);
+/* Fills `batch` with micro-batch m of the plan. */
+status_t micro_fill(const micro_plan_t *p, const dataset_t *d, const int64_t *sequences, int64_t m, batch_t *batch);
