@@ -151,9 +151,12 @@ static status_t has_file(const weights_t *w, const char *name, bool *out) {
 }
 
 static status_t open_directory(weights_t *w) {
-    bool single, indexed;
+    bool single, indexed, config;
     TRY(has_file(w, "model.safetensors", &single));
     TRY(has_file(w, "model.safetensors.index.json", &indexed));
+    TRY(has_file(w, "config.json", &config));
+    if (!config)
+        return st_raise(ST_INPUT, w->path, "has no config.json; give a Hugging Face model directory or a .gguf file");
     TRY(load_object(w->path, "config.json", &w->config));
     if (single) {
         TRY(add_shard(w, "model.safetensors"));
@@ -250,9 +253,13 @@ static uint64_t hash_tensor(const tensor_info_t *t) {
 
 /* The sum makes the result independent of the order of the tensors, so that a model keeps its fingerprint when its
  * shards are cut differently, and lets the tensors be hashed in parallel. */
-uint64_t weights_fingerprint(const weights_t *w) {
+uint64_t weights_fingerprint_of(const tensor_info_t *const *t, int64_t n) {
     uint64_t sum = 0;
 #pragma omp parallel for reduction(+ : sum) schedule(dynamic, 1)
-    for (int64_t i = 0; i < w->count; i++) sum += hash_tensor(w->tensor[i]);
-    return XXH64(&sum, sizeof sum, (uint64_t)w->count);
+    for (int64_t i = 0; i < n; i++) sum += hash_tensor(t[i]);
+    return XXH64(&sum, sizeof sum, (uint64_t)n);
+}
+
+uint64_t weights_fingerprint(const weights_t *w) {
+    return weights_fingerprint_of(w->tensor, w->count);
 }
