@@ -16,24 +16,15 @@
 #include "kernels/status.h"
 #include "train/config/field.h"
 
-/* Values of CFG_CHOICE members, in the order of the tables in config.c. */
+/* Values of CFG_CHOICE members, in the order of the tables in config_tables.c. */
 enum { CONFIG_DTYPE_FLOAT32 };
-enum {
-    CONFIG_FORMAT_AUTO,
-    CONFIG_FORMAT_TEXT,
-    CONFIG_FORMAT_PROMPT_COMPLETION,
-    CONFIG_FORMAT_CHAT,
-    CONFIG_FORMAT_ALPACA
-};
-enum { CONFIG_PACKING_BEST_FIT, CONFIG_PACKING_WRAPPED, CONFIG_PACKING_NONE };
-enum { CONFIG_TRUNCATION_ERROR, CONFIG_TRUNCATION_LEFT, CONFIG_TRUNCATION_RIGHT };
 enum { CONFIG_SCHEDULE_CONSTANT, CONFIG_SCHEDULE_LINEAR, CONFIG_SCHEDULE_COSINE, CONFIG_SCHEDULE_WSD };
 enum { CONFIG_OPTIM_ADAMW };
 enum { CONFIG_REDUCTION_CANONICAL, CONFIG_REDUCTION_FAST };
 
 typedef struct config_model {
     const char *path;
-    int dtype;
+    int dtype; /* CONFIG_DTYPE_* */
 } config_model_t;
 
 /* One training method. Its file owns the struct behind `cfg` and the rows that describe it. */
@@ -46,12 +37,12 @@ typedef struct config_method {
 
 typedef struct config_data {
     cfg_sources_t train;
-    const char *eval; /* NULL: no evaluation */
-    int format;
-    const char *chat_template;
+    const char *eval;  /* NULL: no evaluation */
+    int format;        /* data_format_t */
+    int chat_template; /* chat_template_t */
     int64_t max_seq_length;
-    int packing;
-    int truncation;
+    int packing;    /* packing_t */
+    int truncation; /* truncation_t */
     bool train_on_inputs;
     bool append_eos;
     bool shuffle;
@@ -64,17 +55,17 @@ typedef struct config_training {
     int64_t max_steps;
     double num_train_epochs;
     double learning_rate;
-    int lr_scheduler_type;
+    int lr_scheduler_type; /* CONFIG_SCHEDULE_* */
     double warmup_ratio;
     int64_t warmup_steps;
     double min_lr_ratio;
     double wsd_decay_ratio; /* share of all steps in which wsd decays */
-    int optim;
+    int optim;              /* CONFIG_OPTIM_* */
     double adam_beta1, adam_beta2, adam_epsilon;
     double weight_decay;
     double max_grad_norm; /* 0: no clipping */
     bool gradient_checkpointing;
-    int reduction;
+    int reduction; /* CONFIG_REDUCTION_* */
     int64_t seed;
 } config_training_t;
 

@@ -1,4 +1,10 @@
 #include "train/config/config_tables.h"
+#include <assert.h>
+#include "data/dataset.h"
+#include "data/render.h"
+
+/* the choices of `data` below are spelt in the order of these enumerations */
+static_assert(FORMAT_COUNT == 5 && CHAT_COUNT == 4 && PACKING_COUNT == 3 && TRUNCATE_COUNT == 3, "a choice is missing");
 
 /* X(name, TYPE, default, min, max, choices, partner, flags, doc) */
 #define ROW(type_t, name, kind, standard, min, max, choices, partner, flags, doc)                                      \
@@ -18,7 +24,7 @@ const cfg_field_t config_data_fields[] = {
     R(train, CFG_SOURCES, NULL, 0, 0, NULL, NULL, CFG_REQUIRED, "a JSONL file, or a list of them with weights"),
     R(eval, CFG_PATH, NULL, 0, 0, NULL, NULL, CFG_FREE, "a JSONL file to evaluate on"),
     R(format, CFG_CHOICE, "auto", 0, 0, "auto|text|prompt-completion|chat|alpaca", NULL, 0, "fields of an example"),
-    R(chat_template, CFG_STRING, "chatml", 0, 0, NULL, NULL, 0, "how a chat is written as text"),
+    R(chat_template, CFG_CHOICE, "chatml", 0, 0, "none|chatml|llama3|alpaca", NULL, 0, "how a chat is written as text"),
     R(max_seq_length, CFG_INT, "1024", 2, 1 << 20, NULL, NULL, 0, "most tokens of one sequence"),
     R(packing, CFG_CHOICE, "best-fit", 0, 0, "best-fit|wrapped|none", NULL, 0, "how sequences fill micro-batches"),
     R(truncation, CFG_CHOICE, "error", 0, 0, "error|left|right", NULL, 0, "what happens to a longer example"),

@@ -48,7 +48,7 @@ static status_t check_range(const place_t *p, double value, const cfg_node_t *no
     bool low = value < f->min || ((f->flags & CFG_ABOVE) && value <= f->min);
     bool high = value > f->max || ((f->flags & CFG_BELOW) && value >= f->max);
     if (!low && !high) return ST_OK;
-    char bound[64] = "";
+    char bound[96] = "";
     const char *from = f->flags & CFG_ABOVE ? "above" : "at least", *to = f->flags & CFG_BELOW ? "below" : "at most";
     if (f->max < 1e15)
         snprintf(bound, sizeof bound, "%s %.15g and %s %.15g", from, f->min, to, f->max);
@@ -132,11 +132,12 @@ static status_t wrong_choice(const place_t *p, const cfg_node_t *node) {
     spell_choices(p->field->choices, list, sizeof list);
     nearest_t near = {.word = node->kind == YAML_SCALAR ? node->text : ""};
     nearest_offer_list(&near, p->field->choices, best, sizeof best);
-    if (near.best)
+    bool several = strchr(p->field->choices, '|') != NULL;
+    if (near.best && several)
         return yaml_raise(p->src->name, p->line, "%s must be one of %s, found %s (did you mean '%s'?)", p->subject,
                           list, found(node).text, near.best);
-    return yaml_raise(p->src->name, p->line, "%s must be %s%s, found %s", p->subject,
-                      strchr(p->field->choices, '|') ? "one of " : "", list, found(node).text);
+    return yaml_raise(p->src->name, p->line, "%s must be %s%s, found %s", p->subject, several ? "one of " : "", list,
+                      found(node).text);
 }
 
 static status_t bind_choice(const place_t *p, const cfg_node_t *node) {
