@@ -1,0 +1,29 @@
+#include "kernels/cpu/cpu.h"
+
+/* clang-format off */
+#define WITH_SCRATCH(name) {cpu_##name##_fwd, cpu_##name##_bwd, cpu_##name##_scratch}
+#define NO_SCRATCH(name)   {cpu_##name##_fwd, cpu_##name##_bwd, NULL}
+/* clang-format on */
+
+const backend_t backend_cpu = {
+    .name = "cpu",
+    .real = DT_F32,
+    .kernel =
+        {
+            [OP_EMBEDDING] = NO_SCRATCH(embedding),
+            [OP_ADD] = NO_SCRATCH(add),
+            [OP_RMSNORM] = NO_SCRATCH(rmsnorm),
+            [OP_LAYERNORM] = NO_SCRATCH(layernorm),
+            [OP_LINEAR] = NO_SCRATCH(linear),
+            [OP_LOWRANK] = WITH_SCRATCH(lowrank),
+            [OP_ROPE_TABLE] = {cpu_rope_table_fwd, NULL, NULL},
+            [OP_ROPE] = NO_SCRATCH(rope),
+            [OP_ATTENTION] = WITH_SCRATCH(attention),
+            [OP_ATTENTION_CACHED] = {cpu_attention_cached_fwd, NULL, cpu_attention_cached_scratch},
+            [OP_SILU_MUL] = NO_SCRATCH(silu_mul),
+            [OP_GELU] = NO_SCRATCH(gelu),
+            [OP_COLS] = NO_SCRATCH(cols),
+            [OP_GATHER_ROWS] = NO_SCRATCH(gather_rows),
+            [OP_LINEAR_CROSS_ENTROPY] = WITH_SCRATCH(linear_cross_entropy),
+        },
+};

@@ -1,0 +1,124 @@
+#include "kernels/ops/linear_cross_entropy.h"
+#include <math.h>
+#include "kernels/cpu/cpu.h"
+#include "kernels/cpu/vecmath.h"
+
+/* CHUNK rows of logits at a time; for dW tiles of WEIGHT_ROWS rows of W against WEIGHT_CHUNK rows of h. */
+enum { CHUNK = 64, WEIGHT_ROWS = 256, WEIGHT_CHUNK = 256, RUN = 1024 };
+
+static int64_t thread_part(const op_io_t *io) {
+    return cpu_max(CHUNK * io->in[LCE_W].dim[0], WEIGHT_ROWS * WEIGHT_CHUNK);
+}
+/* Per-row losses (doubles), or log-sum-exps (floats), come first. */
+static int64_t shared_part(const op_io_t *io) {
+    return 2 * io->in[LCE_H].dim[0];
+}
+
+size_t cpu_linear_cross_entropy_scratch(const op_io_t *io) {
+    return cpu_scratch_bytes(shared_part(io), thread_part(io));
+}
+
+/* z becomes exp(z - max); returns the sum. Runs are summed in float, their totals in double. */
+GRAFT_CLONES static double exp_row(float *restrict z, int64_t n, float max) {
+    double total = 0;
+    for (int64_t first = 0; first < n; first += RUN) {
+        float sum = 0, *run = z + first;
+        int64_t count = first + RUN < n ? RUN : n - first;
+#pragma omp simd reduction(+ : sum)
+        for (int64_t i = 0; i < count; i++) {
+            float e = vec_exp(run[i] - max);
+            run[i] = e;
+            sum += e;
+        }
+        total += (double)sum;
+    }
+    return total;
+}
+
+GRAFT_CLONES static float row_max(const float *z, int64_t n) {
+    return vec_max(z, n);
+}
+
+/* One chunk: logits, losses, and dh = weight/sum * (e - sum [v = target]) W with e = exp(z - max). */
+static void forward_chunk(const op_io_t *io, int64_t first, int64_t rows, float *z, double *losses) {
+    const float *h = io->in[LCE_H].data, *w = io->in[LCE_W].data, *weight = io->in[LCE_WEIGHTS].data;
+    const int32_t *target = io->in[LCE_TARGETS].data;
+    float *dh = io->out[LCE_DH].data, *nll = io->out[LCE_NLL].data, factor[CHUNK];
+    int64_t d = io->in[LCE_H].dim[1], vocab = io->in[LCE_W].dim[0];
+    cpu_gemm('N', 'T', rows, vocab, d, 1.0f, h + first * d, d, w, d, 0.0f, z, vocab);
+    for (int64_t r = 0; r < rows; r++) {
+        float *row = z + r * vocab, max = row_max(row, vocab), at_target = row[target[first + r]];
+        double sum = exp_row(row, vocab, max), loss = log(sum) + ((double)max - (double)at_target);
+        row[target[first + r]] = (float)((double)row[target[first + r]] - sum);
+        factor[r] = (float)((double)weight[first + r] / sum);
+        nll[first + r] = (float)loss;
+        losses[first + r] = (double)weight[first + r] * loss;
+    }
+    if (!io->want_grad) return;
+    cpu_gemm('N', 'N', rows, d, vocab, 1.0f, z, vocab, w, d, 0.0f, dh + first * d, d);
+    for (int64_t r = 0; r < rows; r++)
+        for (int64_t i = 0; i < d; i++) dh[(first + r) * d + i] *= factor[r];
+}
+
+void cpu_linear_cross_entropy_fwd(const op_io_t *io) {
+    int64_t m = io->in[LCE_H].dim[0], tile = cpu_tile(m, CHUNK);
+    double *losses = io->scratch, loss = 0;
+#pragma omp parallel for schedule(static)
+    for (int64_t t = 0; t < cpu_parts(m, tile); t++)
+        forward_chunk(io, t * tile, cpu_min(tile, m - t * tile),
+                      cpu_thread_scratch(io, shared_part(io), thread_part(io)), losses);
+    for (int64_t n = 0; n < m; n++) loss += losses[n];
+    *(double *)io->out[LCE_LOSS].data = loss;
+}
+
+GRAFT_CLONES static void logit_gradient_row(float *restrict z, int64_t n, float lse, float factor) {
+    for (int64_t i = 0; i < n; i++) z[i] = factor * vec_exp(z[i] - lse);
+}
+
+/* dW of rows v ... v+count of W, summed over chunks of h in order. */
+static void weight_tile(const op_io_t *io, int64_t v, int64_t count, const float *lse, float *z) {
+    const float *h = io->in[LCE_H].data, *w = io->in[LCE_W].data, *weight = io->in[LCE_WEIGHTS].data;
+    const int32_t *target = io->in[LCE_TARGETS].data;
+    const float dloss = (float)*(const double *)io->gout.data;
+    int64_t m = io->in[LCE_H].dim[0], d = io->in[LCE_H].dim[1];
+    float *dw = (float *)io->gin[LCE_W].data + v * d;
+    if (m == 0 && !io->acc[LCE_W]) memset(dw, 0, (size_t)(count * d) * sizeof *dw);
+    for (int64_t first = 0; first < m; first += WEIGHT_CHUNK) {
+        int64_t rows = cpu_min(WEIGHT_CHUNK, m - first);
+        cpu_gemm('N', 'T', rows, count, d, 1.0f, h + first * d, d, w + v * d, d, 0.0f, z, count);
+        for (int64_t r = 0; r < rows; r++) {
+            float factor = dloss * weight[first + r];
+            int64_t t = target[first + r] - v;
+            logit_gradient_row(z + r * count, count, lse[first + r], factor);
+            if (t >= 0 && t < count) z[r * count + t] -= factor;
+        }
+        cpu_gemm('T', 'N', count, d, rows, 1.0f, z, count, h + first * d, d, first > 0 || io->acc[LCE_W] ? 1.0f : 0.0f,
+                 dw, d);
+    }
+}
+
+static void weight_gradient(const op_io_t *io) {
+    const float *h = io->in[LCE_H].data, *w = io->in[LCE_W].data, *nll = io->out[LCE_NLL].data;
+    const int32_t *target = io->in[LCE_TARGETS].data;
+    int64_t m = io->in[LCE_H].dim[0], d = io->in[LCE_H].dim[1], vocab = io->in[LCE_W].dim[0];
+    float *lse = io->scratch;
+#pragma omp parallel for schedule(static)
+    for (int64_t n = 0; n < m; n++) lse[n] = nll[n] + vec_dot(h + n * d, w + target[n] * d, d);
+#pragma omp parallel for schedule(static)
+    for (int64_t t = 0; t < cpu_parts(vocab, WEIGHT_ROWS); t++)
+        weight_tile(io, t * WEIGHT_ROWS, cpu_min(WEIGHT_ROWS, vocab - t * WEIGHT_ROWS), lse,
+                    cpu_thread_scratch(io, shared_part(io), thread_part(io)));
+}
+
+void cpu_linear_cross_entropy_bwd(const op_io_t *io) {
+    const float *dh = io->out[LCE_DH].data, dloss = (float)*(const double *)io->gout.data;
+    float *gh = io->gin[LCE_H].data;
+    int64_t m = io->in[LCE_H].dim[0], d = io->in[LCE_H].dim[1];
+    if (gh) {
+#pragma omp parallel for schedule(static)
+        for (int64_t n = 0; n < m; n++)
+            for (int64_t i = n * d; i < (n + 1) * d; i++)
+                gh[i] = io->acc[LCE_H] ? gh[i] + dloss * dh[i] : dloss * dh[i];
+    }
+    if (io->gin[LCE_W].data) weight_gradient(io);
+}

@@ -1,0 +1,57 @@
+#include "kernels/ops/rmsnorm.h"
+#include <math.h>
+#include "kernels/cpu/cpu.h"
+#include "kernels/cpu/vecmath.h"
+
+enum { COLUMNS = 64 };
+
+GRAFT_CLONES static float forward_row(float *restrict y, const float *restrict x, const float *restrict w, int64_t d,
+                                      double eps) {
+    float r = (float)(1 / sqrt((double)vec_dot(x, x, d) / (double)d + eps));
+    for (int64_t i = 0; i < d; i++) y[i] = x[i] * r * w[i];
+    return r;
+}
+
+GRAFT_CLONES static void backward_row(float *restrict dx, bool acc, const float *restrict dy, const float *restrict x,
+                                      const float *restrict w, int64_t d, float r) {
+    float sum = 0;
+#pragma omp simd reduction(+ : sum)
+    for (int64_t i = 0; i < d; i++) sum += dy[i] * w[i] * x[i];
+    float k = r * r * (sum / (float)d);
+    for (int64_t i = 0; i < d; i++) {
+        float g = r * (dy[i] * w[i] - x[i] * k);
+        dx[i] = acc ? dx[i] + g : g;
+    }
+}
+
+void cpu_rmsnorm_fwd(const op_io_t *io) {
+    const rmsnorm_attr_t *at = io->attr;
+    const float *x = io->in[RMSNORM_X].data, *w = io->in[RMSNORM_W].data;
+    float *y = io->out[RMSNORM_Y].data, *rstd = io->out[RMSNORM_RSTD].data;
+    int64_t rows = io->in[RMSNORM_X].dim[0], d = io->in[RMSNORM_X].dim[1];
+#pragma omp parallel for schedule(static)
+    for (int64_t n = 0; n < rows; n++) rstd[n] = forward_row(y + n * d, x + n * d, w, d, at->eps);
+}
+
+void cpu_rmsnorm_bwd(const op_io_t *io) {
+    const float *x = io->in[RMSNORM_X].data, *w = io->in[RMSNORM_W].data, *rstd = io->out[RMSNORM_RSTD].data;
+    const float *dy = io->gout.data;
+    float *dx = io->gin[RMSNORM_X].data, *dw = io->gin[RMSNORM_W].data;
+    int64_t rows = io->gout.dim[0], d = io->gout.dim[1];
+    if (dw) {
+#pragma omp parallel for schedule(static)
+        for (int64_t t = 0; t < cpu_parts(d, COLUMNS); t++) {
+            double sum[COLUMNS] = {0};
+            int64_t first = t * COLUMNS, count = cpu_min(COLUMNS, d - first);
+            for (int64_t n = 0; n < rows; n++)
+                for (int64_t i = 0; i < count; i++)
+                    sum[i] += (double)(dy[n * d + first + i] * x[n * d + first + i] * rstd[n]);
+            for (int64_t i = 0; i < count; i++)
+                dw[first + i] = (float)(io->acc[RMSNORM_W] ? (double)dw[first + i] + sum[i] : sum[i]);
+        }
+    }
+    if (!dx) return;
+#pragma omp parallel for schedule(static)
+    for (int64_t n = 0; n < rows; n++)
+        backward_row(dx + n * d, io->acc[RMSNORM_X], dy + n * d, x + n * d, w, d, rstd[n]);
+}
