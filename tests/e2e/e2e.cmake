@@ -1,0 +1,12 @@
+# End-to-end tests of the program; included by tests/CMakeLists.txt. They need mpirun, python3 (its standard library
+# alone) and the HDF5 tools. The label soak marks what takes long; tests/run leaves it out.
+function(graft_e2e name label timeout script)
+  add_test(NAME e2e_${name} COMMAND ${CMAKE_CURRENT_LIST_DIR}/e2e/${script} ${ARGN})
+  set_tests_properties(e2e_${name} PROPERTIES LABELS ${label} TIMEOUT ${timeout} RUN_SERIAL TRUE
+                       ENVIRONMENT "GRAFT=$<TARGET_FILE:graft>")
+endfunction()
+graft_e2e(ranks e2e 300 ranks.sh)
+graft_e2e(resume e2e 300 resume.sh)
+graft_e2e(kills e2e 300 kills.sh 3)
+graft_e2e(bad_inputs inputs 300 bad_inputs.sh)
+graft_e2e(kills_soak soak 3600 kills.sh 50 2)
