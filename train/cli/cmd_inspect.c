@@ -246,6 +246,7 @@ static status_t inspect_path(const char *path, bool json, bool verify) {
     if (S_ISDIR(info.st_mode)) {
         st = open_directory(&s);
     } else {
+        if (!S_ISREG(info.st_mode)) return st_raise(ST_INPUT, path, "is neither a regular file nor a directory");
         TRY(read_magic(path, magic));
         const char *dot = strrchr(path, '.');
         if (memcmp(magic, "\x89HDF\r\n\x1a\n", 8) == 0 || (dot && strcmp(dot, ".h5") == 0))
