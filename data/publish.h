@@ -1,5 +1,6 @@
 /* Atomic publication of a file: it is written under a temporary name in the same directory and appears under its own
- * name only when it is complete and on disk. After a crash at any moment the old file or the new one is there. *local*
+ * name only when it is complete and on disk. After a crash at any moment the old file or the new one is there; a writer
+ * that was killed leaves DIR/.NAME.tmp-PID-N behind, which nobody takes for the file. *local*
  *
  *     publish_t p;
  *     TRY(publish_begin(path, &p));
