@@ -1,5 +1,6 @@
 #include "data/pack.h"
 #include "kernels/buf.h"
+#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -10,6 +11,8 @@ typedef struct work {
     int32_t *best;     /* [n] the same of the best packing */
     int32_t *open;     /* [capacity+1] a micro-batch with this much room left, -1 if none ... */
     int32_t *next;     /* [n] ... and the next one with the same room */
+    int32_t *fill;     /* [n] tokens of each micro-batch ... */
+    int32_t *heap;     /* [n] ... and the micro-batches as a heap, the emptiest first */
     uint64_t *present; /* bit r: open[r] >= 0 */
     int64_t *count;    /* [max(n, capacity) + 2] for counting sorts */
 } work_t;
@@ -17,7 +20,7 @@ typedef struct work {
 static status_t set_work(pack_t *p, int64_t n, int32_t capacity, work_t *w) {
     int64_t most = (n > capacity ? n : capacity) + 2, words = capacity / 64 + 1;
     int64_t bytes = most * (int64_t)sizeof *w->count + words * (int64_t)sizeof *w->present +
-                    (4 * n + capacity + 1) * (int64_t)sizeof(int32_t);
+                    (6 * n + capacity + 1) * (int64_t)sizeof(int32_t);
     TRY(buf_reserve(&p->work, &p->cap_work, bytes, 1, "packing"));
     w->count = p->work;
     w->present = (uint64_t *)(w->count + most);
@@ -25,7 +28,9 @@ static status_t set_work(pack_t *p, int64_t n, int32_t capacity, work_t *w) {
     w->micro = w->sorted + n;
     w->best = w->micro + n;
     w->next = w->best + n;
-    w->open = w->next + n;
+    w->fill = w->next + n;
+    w->heap = w->fill + n;
+    w->open = w->heap + n;
     return ST_OK;
 }
 
@@ -72,8 +77,44 @@ static int64_t best_fit(work_t *w, const int32_t *lengths, int64_t n, int32_t ca
     return used;
 }
 
-/* The fewest micro-batches that best fit finds, then the smallest capacity that still gives as many. */
-static int64_t pack_even(work_t *w, const int32_t *lengths, int64_t n, int32_t capacity) {
+/* Whether micro-batch a comes before b: emptier, or as empty and earlier. */
+static bool emptier(const work_t *w, int32_t a, int32_t b) {
+    return w->fill[a] < w->fill[b] || (w->fill[a] == w->fill[b] && a < b);
+}
+
+/* Puts each sequence, longest first, into the emptiest of `count` micro-batches; false if one does not fit. */
+static bool spread(work_t *w, const int32_t *lengths, int64_t n, int32_t capacity, int64_t count) {
+    for (int32_t m = 0; m < count; m++) w->fill[m] = 0, w->heap[m] = m;
+    for (int64_t k = 0; k < n; k++) {
+        int32_t i = w->sorted[k], m = w->heap[0];
+        if (lengths[i] > capacity - w->fill[m]) return false;
+        w->fill[m] += lengths[i];
+        w->micro[i] = m;
+        int64_t at = 0;
+        for (;;) {
+            int64_t child = 2 * at + 1;
+            if (child + 1 < count && emptier(w, w->heap[child + 1], w->heap[child])) child++;
+            if (child >= count || emptier(w, m, w->heap[child])) break;
+            w->heap[at] = w->heap[child];
+            at = child;
+        }
+        w->heap[at] = m;
+    }
+    return true;
+}
+
+/* Sum of the squared fills: of packings with as many micro-batches, the most even has the least. */
+static double unevenness(work_t *w, const int32_t *micro, const int32_t *lengths, int64_t n, int64_t count) {
+    double sum = 0;
+    memset(w->fill, 0, (size_t)count * sizeof *w->fill);
+    for (int64_t i = 0; i < n; i++) w->fill[micro[i]] += lengths[i];
+    for (int64_t m = 0; m < count; m++) sum += (double)w->fill[m] * w->fill[m];
+    return sum;
+}
+
+/* The fewest micro-batches that best fit finds; then the more even of two packings into as many: best fit with the
+ * smallest capacity that still suffices, or spreading. */
+static void pack_even(work_t *w, const int32_t *lengths, int64_t n, int32_t capacity) {
     int64_t sum = 0;
     int32_t longest = lengths[w->sorted[0]];
     for (int64_t i = 0; i < n; i++) sum += lengths[i];
@@ -90,7 +131,9 @@ static int64_t pack_even(work_t *w, const int32_t *lengths, int64_t n, int32_t c
             lo = mid + 1;
         }
     }
-    return count;
+    if (spread(w, lengths, n, capacity, count) &&
+        unevenness(w, w->micro, lengths, n, count) < unevenness(w, w->best, lengths, n, count))
+        memcpy(w->best, w->micro, (size_t)n * sizeof *w->best);
 }
 
 /* Numbers micro-batches by their first sequence and lists the sequences of each in order. */

@@ -1,9 +1,9 @@
 /* Packing: a step's sequences -> micro-batches of at most `capacity` tokens.
  *
  * Depends on the lengths alone, so every rank computes the same one. PACKING_NONE puts one sequence in each
- * micro-batch. Otherwise: best-fit decreasing gives the number of micro-batches; then the smallest capacity for which
- * that number still suffices is searched, so that they are evenly filled. Inside a micro-batch sequences keep their
- * order; micro- batches are in the order of their first sequence. *local* */
+ * micro-batch. Otherwise best-fit decreasing gives the number of micro-batches, and of two packings into that many the
+ * more evenly filled one is taken. Inside a micro-batch sequences keep their order; micro-batches are in the order of
+ * their first sequence. *local* */
 #pragma once
 #include <stdint.h>
 #include "data/dataset.h"

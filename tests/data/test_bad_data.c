@@ -73,7 +73,7 @@ static void test_json(void **state) {
     refuse(GOOD "[\"text\"]\n", ":2: expected a JSON object; a line looks like {\"text\": \"...\"}");
     refuse(GOOD "{\"text\": \"a\xff\"}\n", ":2: invalid UTF-8 at byte 11; convert the file to UTF-8");
     refuse_with("{\"text\": \"a\"}\n\0", 15, options(), ST_INPUT,
-                ":2: invalid JSON at column 1: '[' or '{' expected near '?'; a line is one JSON object");
+                ":2: invalid JSON at column 1: '[' or '{' expected near end of file; a line is one JSON object");
 }
 
 static void test_fields(void **state) {
