@@ -1,7 +1,7 @@
 # End-to-end tests of the program; included by tests/CMakeLists.txt. They need mpirun, python3 (its standard library
 # alone) and the HDF5 tools. The label soak marks what takes long; tests/run leaves it out.
 function(graft_e2e name label timeout script)
-  add_test(NAME e2e_${name} COMMAND ${CMAKE_CURRENT_LIST_DIR}/e2e/${script} ${ARGN})
+  add_test(NAME e2e_${name} COMMAND ${CMAKE_CURRENT_LIST_DIR}/${script} ${ARGN})
   set_tests_properties(e2e_${name} PROPERTIES LABELS ${label} TIMEOUT ${timeout} RUN_SERIAL TRUE
                        ENVIRONMENT "GRAFT=$<TARGET_FILE:graft>")
 endfunction()
