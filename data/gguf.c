@@ -41,7 +41,7 @@ status_t gguf_take(gguf_t *g, const char *where, void *out, size_t n) {
 }
 
 status_t gguf_take_name(gguf_t *g, const char *where, size_t most, char **out) {
-    uint64_t n;
+    uint64_t n = 0;
     TRY(gguf_take(g, where, &n, sizeof n));
     if (n == 0) return gguf_bad(g, where, "name is empty");
     if (n > most) return gguf_bad(g, where, "name is too long");
@@ -55,7 +55,7 @@ status_t gguf_take_name(gguf_t *g, const char *where, size_t most, char **out) {
 }
 
 static status_t parse_shape(gguf_t *g, tensor_info_t *t, int64_t *fastest) {
-    uint32_t dims;
+    uint32_t dims = 0;
     int64_t ne[MAX_DIMS] = {1, 1, 1, 1}, product = 1;
     TRY(gguf_take(g, t->name, &dims, sizeof dims));
     if (dims > MAX_DIMS) return gguf_bad(g, t->name, "has more than 4 dimensions");
@@ -73,7 +73,7 @@ static status_t parse_shape(gguf_t *g, tensor_info_t *t, int64_t *fastest) {
 }
 
 static status_t parse_type(gguf_t *g, tensor_info_t *t, int64_t fastest) {
-    int32_t id;
+    int32_t id = 0;
     TRY(gguf_take(g, t->name, &id, sizeof id));
     for (size_t i = 0; i < sizeof types / sizeof types[0]; i++) {
         if (types[i].id != id) continue;
@@ -100,8 +100,8 @@ static status_t parse_tensor(gguf_t *g, tensor_info_t *t, uint64_t alignment, ui
     g->tensor_count++; /* from here on gguf_close frees the name */
     if (name_index_add(&g->tensor_index, name, g->tensor_count - 1) >= 0)
         return gguf_bad(g, name, "appears twice in the tensor table");
-    int64_t fastest;
-    uint64_t offset;
+    int64_t fastest = 0;
+    uint64_t offset = 0;
     TRY(parse_shape(g, t, &fastest));
     TRY(parse_type(g, t, fastest));
     TRY(gguf_take(g, name, &offset, sizeof offset));
@@ -118,7 +118,7 @@ static status_t parse_tensor(gguf_t *g, tensor_info_t *t, uint64_t alignment, ui
 static status_t read_alignment(const gguf_t *g, uint64_t *out) {
     static const char key[] = "general.alignment";
     *out = DEFAULT_ALIGNMENT;
-    int64_t i = name_index_find(&g->kv_index, key), value;
+    int64_t i = name_index_find(&g->kv_index, key), value = 0;
     if (i < 0) return ST_OK;
     if (g->kv[i].type != KV_U32 || g->kv[i].is_array) return gguf_bad(g, key, "is not an unsigned 32-bit integer");
     gguf_get_i64(g, key, &value);
@@ -148,10 +148,10 @@ static status_t place_tensors(gguf_t *g, uint64_t alignment, uint64_t data_bytes
 }
 
 static status_t load(gguf_t *g) {
-    char magic[4];
-    uint32_t version;
-    int64_t tensors, pairs;
-    uint64_t alignment, data_bytes = 0;
+    char magic[4] = {0};
+    uint32_t version = 0;
+    int64_t tensors = 0, pairs = 0;
+    uint64_t alignment = DEFAULT_ALIGNMENT, data_bytes = 0;
     TRY(mapping_open(g->path, &g->map));
     TRY(gguf_take(g, "magic", magic, sizeof magic));
     if (memcmp(magic, "GGUF", sizeof magic) != 0) return gguf_bad(g, "magic", "is not 'GGUF'");

@@ -23,14 +23,14 @@ static status_t skip(gguf_t *g, const char *where, uint64_t n) {
 }
 
 static status_t skip_string(gguf_t *g, const char *where) {
-    uint64_t n;
+    uint64_t n = 0;
     TRY(gguf_take(g, where, &n, sizeof n));
     if (n > MAX_STRING) return gguf_bad(g, where, "string is longer than 1 GiB");
     return skip(g, where, n);
 }
 
 static status_t take_type(gguf_t *g, const char *where, kv_type_t *out) {
-    int32_t type;
+    int32_t type = 0;
     TRY(gguf_take(g, where, &type, sizeof type));
     if (type < 0 || type >= KV_TYPE_COUNT) return gguf_bad(g, where, "has an unknown value type");
     *out = (kv_type_t)type;
@@ -38,7 +38,7 @@ static status_t take_type(gguf_t *g, const char *where, kv_type_t *out) {
 }
 
 static status_t parse_array_head(gguf_t *g, kv_t *kv) {
-    uint64_t n;
+    uint64_t n = 0;
     TRY(take_type(g, kv->key, &kv->type));
     if (kv->type == KV_ARR) return gguf_bad(g, kv->key, "is an array of arrays");
     TRY(gguf_take(g, kv->key, &n, sizeof n));

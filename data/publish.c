@@ -38,7 +38,7 @@ static status_t create_temporary(const char *path, int *fd, char **temp) {
 
 status_t publish_begin(const char *path, publish_t *out) {
     publish_t p = {0};
-    int fd;
+    int fd = -1;
     TRY(create_temporary(path, &fd, &p.temp));
     p.file = fdopen(fd, "wb");
     p.path = buf_strdup(path);
@@ -104,7 +104,7 @@ status_t publish_commit(publish_t *p) {
 }
 
 status_t publish_bytes(const char *path, const void *bytes, size_t n) {
-    publish_t p;
+    publish_t p = {0};
     TRY(publish_begin(path, &p));
     status_t st = publish_write(&p, bytes, n);
     if (st != ST_OK) {

@@ -43,7 +43,7 @@ static status_t bad(const safetensors_t *s, const char *tensor, const char *what
 }
 
 static status_t parse_header(safetensors_t *s, uint64_t *header_bytes) {
-    uint64_t n;
+    uint64_t n = 0;
     if (s->map.size < 8) return bad(s, NULL, "is shorter than 8 bytes");
     memcpy(&n, s->map.data, 8);
     if (n > MAX_HEADER) return bad(s, NULL, "header length is above 100000000");
@@ -116,7 +116,7 @@ static status_t parse_entry(const safetensors_t *s, const char *name, json_t *va
             t->dtype = dtypes[i].name;
         }
     if (!bits) return st_raise(ST_INPUT, s->path, "tensor '%s': unknown dtype '%s'; the file is damaged", name, dtype);
-    int64_t count, total;
+    int64_t count = 0, total;
     TRY(parse_shape(s, json_object_get(value, "shape"), t, &count));
     TRY(parse_offsets(s, json_object_get(value, "data_offsets"), e));
     if (__builtin_mul_overflow(count, (int64_t)bits, &total)) return bad(s, name, "size overflows 64 bits");
@@ -149,7 +149,7 @@ static status_t place(safetensors_t *s, const uint8_t *buffer, uint64_t size) {
 }
 
 static status_t load(safetensors_t *s) {
-    uint64_t header_bytes;
+    uint64_t header_bytes = 0;
     TRY(mapping_open(s->path, &s->map));
     TRY(parse_header(s, &header_bytes));
     if (!json_is_object(s->header)) return bad(s, NULL, "header is not an object");

@@ -99,7 +99,7 @@ static status_t write_data(publish_t *out, const piece_t *p) {
 }
 
 static status_t write_file(const char *path, const strbuf_t *header, const piece_t *piece, int64_t n) {
-    publish_t out;
+    publish_t out = {0};
     TRY(publish_begin(path, &out));
     status_t st = publish_write(&out, header->data, header->len);
     for (int64_t i = 0; i < n && st == ST_OK; i++) st = write_data(&out, &piece[i]);

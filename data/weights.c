@@ -151,7 +151,7 @@ static status_t has_file(const weights_t *w, const char *name, bool *out) {
 }
 
 static status_t open_directory(weights_t *w) {
-    bool single, indexed, config;
+    bool single = false, indexed = false, config = false;
     TRY(has_file(w, "model.safetensors", &single));
     TRY(has_file(w, "model.safetensors.index.json", &indexed));
     TRY(has_file(w, "config.json", &config));
