@@ -49,16 +49,21 @@ static double last_of(const metrics_series_t *s) {
     return s->count ? s->points[s->count - 1].value : NAN;
 }
 
-static double sum_of(const metrics_series_t *s) {
+/* Time of all steps; a step that left no line (logging_steps) counts as long as the next one that did. */
+static double total_seconds(const metrics_series_t *s) {
     double sum = 0;
-    for (int64_t i = 0; i < s->count; i++)
-        if (isfinite(s->points[i].value)) sum += s->points[i].value;
+    int64_t before = 0;
+    for (int64_t i = 0; i < s->count; i++) {
+        const metrics_point_t *p = &s->points[i];
+        if (isfinite(p->value)) sum += p->value * (double)(p->step - before);
+        before = p->step;
+    }
     return sum;
 }
 
 static status_t add_summary(strbuf_t *out, const metrics_series_t *series) {
     const metrics_series_t *loss = &series[LOSS], *eval = &series[EVAL_LOSS];
-    double seconds = sum_of(&series[SECONDS]);
+    double seconds = total_seconds(&series[SECONDS]);
     char time_text[32];
     progress_duration(seconds, time_text, sizeof time_text);
     TRY(strbuf_adds(out, "<h2>Summary</h2>\n<table>\n"));
