@@ -47,7 +47,7 @@ static status_t build_index(jsonl_t *f, char *block) {
     int64_t at = 0, begin = 0, line = 1;
     bool blank = true; /* nothing but white space in the present line */
     for (;;) {
-        size_t got;
+        size_t got = 0;
         TRY(read_at(f, block, BLOCK_BYTES, at, &got));
         size_t i = 0;
         if (at == 0 && got >= 3 && memcmp(block, "\xef\xbb\xbf", 3) == 0) begin = 3, i = 3;
@@ -132,7 +132,7 @@ int64_t jsonl_line(const jsonl_t *f, int64_t i) {
     int64_t line = 1, at = 0;
     while (at < f->offset[i]) {
         int64_t left = f->offset[i] - at;
-        size_t got, want = left < BLOCK_BYTES ? (size_t)left : BLOCK_BYTES;
+        size_t got = 0, want = left < BLOCK_BYTES ? (size_t)left : BLOCK_BYTES;
         ssize_t r = pread(f->fd, block, want, (off_t)at);
         if (r < 0 && errno == EINTR) continue;
         if (r <= 0) {
