@@ -26,7 +26,8 @@ const op_def_t op_def_linear_cross_entropy = {
     .n_out = 3,
     .differentiable = 1u << LCE_H | 1u << LCE_W,
     .need = {[LCE_H] = NEED_OUT(LCE_DH),
-             [LCE_W] = NEED_IN(LCE_H) | NEED_IN(LCE_W) | NEED_IN(LCE_TARGETS) | NEED_IN(LCE_WEIGHTS)},
+             [LCE_W] =
+                 NEED_IN(LCE_H) | NEED_IN(LCE_W) | NEED_IN(LCE_TARGETS) | NEED_IN(LCE_WEIGHTS) | NEED_OUT(LCE_NLL)},
     .inplace = -1,
     .passthrough = -1,
     .infer = infer,

@@ -1,0 +1,57 @@
+/* One execution of one op on one backend, with every buffer between sentinels. *local*
+ *
+ * A case is data: shapes, attributes and the integers an op reads. Reals are drawn from a fixed stream and are exact in
+ * float, so all backends see the same numbers. Outputs, gradients and scratch start as NaN: what a kernel forgets to
+ * write, or reads before writing, shows. */
+#pragma once
+#include "kernels/op.h"
+
+typedef struct op_case {
+    const char *name;
+    op_t op;
+    const void *attr;
+    struct {
+        char kind; /* 0 absent, 'r' real, 'i' int32, 'w' float32, 'k' uint64 */
+        int rank;
+        int64_t dim[VIEW_MAX_RANK];
+        const void *data; /* of kinds i and k; of w: NULL draws from [0, 1) */
+    } in[OP_MAX_IN];
+    bool training;
+} op_case_t;
+
+extern const op_case_t op_cases[];
+extern const int op_case_count;
+
+enum { CASE_BUFFERS = OP_MAX_IN + OP_MAX_OUT + OP_MAX_IN + 2 };
+
+typedef struct run {
+    op_io_t io;
+    op_step_t step;
+    const op_case_t *c;
+    const backend_t *backend;
+    struct run_buffer {
+        unsigned char *block;
+        size_t bytes;
+    } buffer[CASE_BUFFERS];
+    int buffers;
+} run_t;
+
+/* What is unusual about a run. */
+typedef struct run_options {
+    bool inplace, passthrough;
+    bool acc;           /* gradients start from known numbers and are added to */
+    uint32_t gradients; /* bit i: input i's gradient is wanted */
+    bool only_needed;   /* inputs and outputs that the op says backward does not read are gone in backward */
+} run_options_t;
+
+/* Allocates and fills everything, runs forward and, when gradients are wanted and the op has them, backward. */
+void run_make(run_t *r, const op_case_t *c, const backend_t *backend, const run_options_t *options);
+/* Forward alone, once more, with the present inputs. */
+void run_forward(run_t *r);
+void run_release(run_t *r); /* checks the sentinels first */
+
+/* Element i of a view as a double. */
+double view_at(const view_t *v, int64_t i);
+
+/* The number that an accumulated gradient starts from. */
+double run_start_value(int64_t i);

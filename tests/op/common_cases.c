@@ -1,0 +1,113 @@
+/* The cases of every op: ordinary shapes, one row, no rows, odd sizes, more rows than a tile, absent inputs. */
+#include "kernels/ops/attention.h"
+#include "kernels/ops/attention_cached.h"
+#include "kernels/ops/cols.h"
+#include "kernels/ops/layernorm.h"
+#include "kernels/ops/lowrank.h"
+#include "kernels/ops/rmsnorm.h"
+#include "kernels/ops/rope_table.h"
+#include "tests/op/common_case.h"
+
+#define R1(a)                                                                                                          \
+    { 'r', 1, {a, 0, 0}, NULL }
+#define R2(a, b)                                                                                                       \
+    { 'r', 2, {a, b, 0}, NULL }
+#define R3(a, b, c)                                                                                                    \
+    { 'r', 3, {a, b, c}, NULL }
+#define I1(a, data)                                                                                                    \
+    { 'i', 1, {a, 0, 0}, data }
+#define K1(a, data)                                                                                                    \
+    { 'k', 1, {a, 0, 0}, data }
+#define W1(a)                                                                                                          \
+    { 'w', 1, {a, 0, 0}, NULL }
+#define ABSENT                                                                                                         \
+    { 0, 0, {0, 0, 0}, NULL }
+#define CASE(op, attr, label, training, ...)                                                                           \
+    { label, op, attr, {__VA_ARGS__}, training }
+
+static const rmsnorm_attr_t rms = {1e-5};
+static const layernorm_attr_t layer = {1e-5};
+static const int32_t ids[] = {3, 0, 3, 6, 3, 1, 0};
+static const int32_t positions[] = {0, 1, 2, 0, 511, 1023, 7};
+static const double inv_freq[] = {1.0, 0.31622776601683794, 0.1};
+static const rope_table_attr_t table32 = {3, inv_freq, DT_F32};
+static const cols_attr_t left = {0, 3}, middle = {3, 2}, whole = {0, 8};
+static const int32_t rows[] = {0, 2, 3, 8};
+
+static const lowrank_attr_t lora = {2.0, 0.0, 3}, dropped = {0.5, 0.3, 9};
+static const uint64_t keys[300] = {5, 6, (uint64_t)1 << 32, (uint64_t)1 << 32 | 1, (uint64_t)7 << 32, 9, 10};
+
+static const attention_attr_t one_head = {1, 1, 4, 0.5}, grouped = {3, 1, 5, 0.7}, many = {4, 2, 8, 0.35};
+static const int32_t cu_one[] = {0, 1}, cu_none[] = {0}, cu_empty[] = {0, 0, 0}, cu_two[] = {0, 4, 9};
+static const int32_t cu_mixed[] = {0, 3, 3, 4, 9, 9}, cu_long[] = {0, 150, 151, 280};
+
+static const attention_cached_attr_t cached = {3, 1, 5, 12, 0.7}, cached_long = {4, 2, 8, 200, 0.35};
+static const int32_t past[] = {0, 6, 11, 2, 0}, cu_cached[] = {0, 3, 3, 4, 9, 12}, past_long[] = {40, 0};
+static const int32_t cu_cached_long[] = {0, 130, 131};
+
+static const int32_t targets[] = {0, 10, 4, 4, 7, 1, 2, 9, 10, 3, 5};
+static int32_t many_targets[150]; /* all zero: a legal target */
+
+const op_case_t op_cases[] = {
+    CASE(OP_EMBEDDING, NULL, "embedding", false, R2(7, 5), I1(7, ids)),
+    CASE(OP_EMBEDDING, NULL, "embedding, one row", false, R2(7, 70), I1(1, ids)),
+    CASE(OP_EMBEDDING, NULL, "embedding, no rows", false, R2(7, 5), I1(0, ids)),
+    CASE(OP_ADD, NULL, "add", false, R2(3, 5), R2(3, 5)),
+    CASE(OP_ADD, NULL, "add, several blocks", false, R2(37, 300), R2(37, 300)),
+    CASE(OP_ADD, NULL, "add, no rows", false, R2(0, 5), R2(0, 5)),
+    CASE(OP_RMSNORM, &rms, "rmsnorm", false, R2(5, 7), R1(7)),
+    CASE(OP_RMSNORM, &rms, "rmsnorm, wide", false, R2(9, 130), R1(130)),
+    CASE(OP_RMSNORM, &rms, "rmsnorm, one number", false, R2(1, 1), R1(1)),
+    CASE(OP_RMSNORM, &rms, "rmsnorm, no rows", false, R2(0, 7), R1(7)),
+    CASE(OP_LAYERNORM, &layer, "layernorm", false, R2(5, 7), R1(7), R1(7)),
+    CASE(OP_LAYERNORM, &layer, "layernorm, wide", false, R2(9, 130), R1(130), R1(130)),
+    CASE(OP_LAYERNORM, &layer, "layernorm, no rows", false, R2(0, 7), R1(7), R1(7)),
+    CASE(OP_LINEAR, NULL, "linear", false, R2(5, 7), R2(3, 7), R1(3)),
+    CASE(OP_LINEAR, NULL, "linear without bias", false, R2(5, 7), R2(3, 7), ABSENT),
+    CASE(OP_LINEAR, NULL, "linear, one row", false, R2(1, 33), R2(17, 33), R1(17)),
+    CASE(OP_LINEAR, NULL, "linear, no rows", false, R2(0, 7), R2(3, 7), R1(3)),
+    CASE(OP_LINEAR, NULL, "linear, several tiles", false, R2(300, 65), R2(1030, 65), R1(1030)),
+    CASE(OP_LOWRANK, &lora, "lowrank", false, R2(5, 6), R2(5, 7), R2(2, 7), R2(6, 2), ABSENT),
+    CASE(OP_LOWRANK, &lora, "lowrank, one row", true, R2(1, 6), R2(1, 9), R2(1, 9), R2(6, 1), K1(1, keys)),
+    CASE(OP_LOWRANK, &lora, "lowrank, no rows", true, R2(0, 6), R2(0, 9), R2(2, 9), R2(6, 2), K1(0, keys)),
+    CASE(OP_LOWRANK, &dropped, "lowrank with dropout", true, R2(7, 6), R2(7, 9), R2(3, 9), R2(6, 3), K1(7, keys)),
+    CASE(OP_LOWRANK, &dropped, "lowrank, dropout off", false, R2(7, 6), R2(7, 9), R2(3, 9), R2(6, 3), K1(7, keys)),
+    CASE(OP_LOWRANK, &dropped, "lowrank, several tiles", true, R2(300, 40), R2(300, 150), R2(8, 150), R2(40, 8),
+         K1(300, keys)),
+    CASE(OP_ROPE_TABLE, &table32, "rope_table", false, I1(7, positions)),
+    CASE(OP_ROPE, NULL, "rope", false, R2(7, 12), R2(7, 6)),
+    CASE(OP_ROPE, NULL, "rope, one row", false, R2(1, 16), R2(1, 16)),
+    CASE(OP_ROPE, NULL, "rope, no rows", false, R2(0, 12), R2(0, 6)),
+    CASE(OP_ATTENTION, &one_head, "attention, one token", false, R2(1, 4), R2(1, 4), R2(1, 4), I1(2, cu_one)),
+    CASE(OP_ATTENTION, &one_head, "attention", false, R2(9, 4), R2(9, 4), R2(9, 4), I1(3, cu_two)),
+    CASE(OP_ATTENTION, &one_head, "attention, no sequence", false, R2(0, 4), R2(0, 4), R2(0, 4), I1(1, cu_none)),
+    CASE(OP_ATTENTION, &one_head, "attention, empty only", false, R2(0, 4), R2(0, 4), R2(0, 4), I1(3, cu_empty)),
+    CASE(OP_ATTENTION, &grouped, "attention, three heads a key", false, R2(9, 15), R2(9, 5), R2(9, 5), I1(6, cu_mixed)),
+    CASE(OP_ATTENTION, &many, "attention, several blocks", false, R2(280, 32), R2(280, 16), R2(280, 16),
+         I1(4, cu_long)),
+    CASE(OP_ATTENTION_CACHED, &cached, "attention_cached", false, R2(12, 15), R2(12, 5), R2(12, 5), I1(6, cu_cached),
+         I1(5, past), R3(2, 72, 5)),
+    CASE(OP_ATTENTION_CACHED, &cached_long, "attention_cached, blocks", false, R2(131, 32), R2(131, 16), R2(131, 16),
+         I1(3, cu_cached_long), I1(2, past_long), R3(2, 400, 16)),
+    CASE(OP_ATTENTION_CACHED, &cached, "attention_cached, none", false, R2(0, 15), R2(0, 5), R2(0, 5), I1(1, cu_none),
+         I1(0, past), R3(2, 12, 5)),
+    CASE(OP_SILU_MUL, NULL, "silu_mul", false, R2(3, 7), R2(3, 7)),
+    CASE(OP_SILU_MUL, NULL, "silu_mul, several blocks", false, R2(31, 401), R2(31, 401)),
+    CASE(OP_SILU_MUL, NULL, "silu_mul, no rows", false, R2(0, 7), R2(0, 7)),
+    CASE(OP_GELU, NULL, "gelu", false, R2(3, 7)),
+    CASE(OP_GELU, NULL, "gelu, several blocks", false, R2(31, 401)),
+    CASE(OP_COLS, &left, "cols, first", false, R2(4, 8)),
+    CASE(OP_COLS, &middle, "cols, middle", false, R2(4, 8)),
+    CASE(OP_COLS, &whole, "cols, all", false, R2(1, 8)),
+    CASE(OP_COLS, &left, "cols, no rows", false, R2(0, 8)),
+    CASE(OP_GATHER_ROWS, NULL, "gather_rows", false, R2(9, 5), I1(4, rows)),
+    CASE(OP_GATHER_ROWS, NULL, "gather_rows, none", false, R2(9, 5), I1(0, rows)),
+    CASE(OP_LINEAR_CROSS_ENTROPY, NULL, "linear_cross_entropy", false, R2(11, 6), R2(11, 6), I1(11, targets), W1(11)),
+    CASE(OP_LINEAR_CROSS_ENTROPY, NULL, "linear_cross_entropy, one row", false, R2(1, 6), R2(11, 6), I1(1, targets),
+         W1(1)),
+    CASE(OP_LINEAR_CROSS_ENTROPY, NULL, "linear_cross_entropy, no rows", false, R2(0, 6), R2(11, 6), I1(0, targets),
+         W1(0)),
+    CASE(OP_LINEAR_CROSS_ENTROPY, NULL, "linear_cross_entropy, chunks", false, R2(150, 33), R2(1500, 33),
+         I1(150, many_targets), W1(150)),
+};
+const int op_case_count = sizeof op_cases / sizeof op_cases[0];

@@ -1,0 +1,262 @@
+/* Every op on every case: the double reference against finite differences, the float backends against the double
+ * reference, sharing of buffers, what backward may read, accumulation, and equal bits on any number of threads. */
+#include <stdarg.h>
+#include <stddef.h>
+#include <setjmp.h>
+#include <cmocka.h>
+#include <math.h>
+#include <omp.h>
+#include <string.h>
+#include "kernels/philox.h"
+#include "tests/op/common_case.h"
+
+/* Largest error of a float backend, relative to the largest number of the tensor; docs/numerics.md says why. */
+static const double tolerance[OP_COUNT] = {
+    [OP_EMBEDDING] = 3e-7,
+    [OP_ADD] = 3e-7,
+    [OP_RMSNORM] = 1e-6,
+    [OP_LAYERNORM] = 2e-6,
+    [OP_LINEAR] = 2e-6,
+    [OP_LOWRANK] = 3e-6,
+    [OP_ROPE_TABLE] = 0,
+    [OP_ROPE] = 5e-7,
+    [OP_ATTENTION] = 3e-6,
+    [OP_ATTENTION_CACHED] = 3e-6,
+    [OP_SILU_MUL] = 1e-6,
+    [OP_GELU] = 1e-6,
+    [OP_COLS] = 3e-7,
+    [OP_GATHER_ROWS] = 3e-7,
+    [OP_LINEAR_CROSS_ENTROPY] = 3e-6,
+};
+static const double difference_tolerance = 2e-7;
+
+static const run_options_t all = {.gradients = ~0u};
+
+static bool op_has_other_type(const op_case_t *c, const backend_t *b) {
+    return c->op == OP_ROPE_TABLE && b->real != DT_F32; /* its type is an attribute, float in the case */
+}
+
+static void compare(const op_case_t *c, const char *what, int place, const view_t *got, const view_t *want,
+                    double limit, bool started) {
+    if (!got->data || !want->data) {
+        if ((got->data == NULL) != (want->data == NULL)) fail_msg("%s: %s %d is missing", c->name, what, place);
+        return;
+    }
+    double scale = 0.01, error = 0; /* results of complete cancellation are measured against the inputs */
+    int64_t n = view_count(want);
+    if (view_count(got) != n) fail_msg("%s: %s %d has another size", c->name, what, place);
+    for (int64_t i = 0; i < n; i++) scale = fmax(scale, fabs(view_at(want, i)));
+    for (int64_t i = 0; i < n; i++) {
+        double w = view_at(want, i) + (started ? run_start_value(i) : 0), g = view_at(got, i);
+        if (!isfinite(g)) fail_msg("%s: %s %d has %g at %lld", c->name, what, place, g, (long long)i);
+        error = fmax(error, fabs(g - w));
+    }
+    if (started) scale += 1;
+    if (error > limit * scale)
+        fail_msg("%s: %s %d is off by %.3g of %.3g (limit %.1g)", c->name, what, place, error, scale, limit);
+}
+
+static void same_bits(const op_case_t *c, const char *what, int place, const view_t *a, const view_t *b) {
+    if (!a->data || !b->data) return;
+    if (memcmp(a->data, b->data, view_bytes(a)) != 0) fail_msg("%s: other bits in %s %d", c->name, what, place);
+}
+
+static void same_run(const run_t *a, const run_t *b) {
+    for (int o = 0; o < OP_MAX_OUT; o++) same_bits(a->c, "output", o, &a->io.out[o], &b->io.out[o]);
+    for (int i = 0; i < OP_MAX_IN; i++) same_bits(a->c, "gradient", i, &a->io.gin[i], &b->io.gin[i]);
+}
+
+static double loss_of(const run_t *r) {
+    double sum = 0;
+    for (int64_t i = 0; i < view_count(&r->io.out[0]); i++) sum += view_at(&r->io.out[0], i) * view_at(&r->io.gout, i);
+    return sum;
+}
+
+/* Up to 40 places of every differentiable input, spread evenly. */
+static void test_differences(void **state) {
+    (void)state;
+    for (int n = 0; n < op_case_count; n++) {
+        const op_case_t *c = &op_cases[n];
+        run_t r;
+        if (op_has_other_type(c, &backend_ref_f64)) continue;
+        run_make(&r, c, &backend_ref_f64, &all);
+        for (int i = 0; i < OP_MAX_IN; i++) {
+            int64_t count = r.io.gin[i].data ? view_count(&r.io.in[i]) : 0,
+                    stride = count / (view_count(&r.io.out[0]) > 3000 ? 3 : 40) + 1;
+            for (int64_t p = 0; p < count; p += stride) {
+                double *x = (double *)r.io.in[i].data + p, was = *x, h = 1e-4, up, down;
+                double g = view_at(&r.io.gin[i], p);
+                *x = was + h;
+                run_forward(&r);
+                up = loss_of(&r);
+                *x = was - h;
+                run_forward(&r);
+                down = loss_of(&r);
+                *x = was;
+                double slope = (up - down) / (2 * h), limit = difference_tolerance * (1 + fabs(slope));
+                if (!(fabs(slope - g) <= limit))
+                    fail_msg("%s: gradient %d at %lld is %.10g, differences say %.10g", c->name, i, (long long)p, g,
+                             slope);
+            }
+        }
+        run_release(&r);
+    }
+}
+
+static void check_backend(const backend_t *backend) {
+    for (int n = 0; n < op_case_count; n++) {
+        const op_case_t *c = &op_cases[n];
+        const op_def_t *def = op_defs[c->op];
+        const backend_t *reference = op_has_other_type(c, &backend_ref_f64) ? &backend_ref_f32 : &backend_ref_f64;
+        run_options_t added = all;
+        run_t want, got;
+        added.acc = true;
+        run_make(&want, c, reference, &all);
+        run_make(&got, c, backend, &all);
+        for (int i = 0; i < def->n_in; i++) /* caches are inputs that are written */
+            compare(c, "input", i, &got.io.in[i], &want.io.in[i], tolerance[c->op], false);
+        for (int o = 0; o < def->n_out; o++)
+            compare(c, "output", o, &got.io.out[o], &want.io.out[o], tolerance[c->op], false);
+        for (int i = 0; i < def->n_in; i++)
+            compare(c, "gradient", i, &got.io.gin[i], &want.io.gin[i], tolerance[c->op], false);
+        run_release(&got);
+        run_make(&got, c, backend, &added);
+        for (int i = 0; i < def->n_in; i++)
+            compare(c, "added gradient", i, &got.io.gin[i], &want.io.gin[i], tolerance[c->op], true);
+        run_release(&got);
+        run_release(&want);
+    }
+}
+
+static void test_ref_f32(void **state) {
+    (void)state;
+    check_backend(&backend_ref_f32);
+}
+
+static void test_cpu(void **state) {
+    (void)state;
+    check_backend(&backend_cpu);
+}
+
+static const backend_t *const backends[] = {&backend_ref_f32, &backend_ref_f64, &backend_cpu};
+
+/* Sharing a buffer changes nothing. */
+static void test_sharing(void **state) {
+    (void)state;
+    for (size_t b = 0; b < 3; b++)
+        for (int n = 0; n < op_case_count; n++) {
+            const op_case_t *c = &op_cases[n];
+            const op_def_t *def = op_defs[c->op];
+            run_options_t shared = {.gradients = ~0u, .inplace = true, .passthrough = true};
+            run_t want, got;
+            if (def->inplace < 0 && def->passthrough < 0) continue;
+            run_make(&want, c, backends[b], &all);
+            run_make(&got, c, backends[b], &shared);
+            if (def->inplace >= 0) assert_ptr_equal(got.io.out[0].data, got.io.in[def->inplace].data);
+            if (def->passthrough >= 0) assert_ptr_equal(got.io.gin[def->passthrough].data, got.io.gout.data);
+            same_run(&want, &got);
+            run_release(&want);
+            run_release(&got);
+        }
+}
+
+/* One gradient at a time, with nothing at hand but what the op says it needs. */
+static void test_needs(void **state) {
+    (void)state;
+    for (size_t b = 0; b < 3; b++)
+        for (int n = 0; n < op_case_count; n++) {
+            const op_case_t *c = &op_cases[n];
+            run_t want, got;
+            if (op_has_other_type(c, backends[b])) continue;
+            run_make(&want, c, backends[b], &all);
+            for (int i = 0; i < op_defs[c->op]->n_in; i++) {
+                run_options_t one = {.gradients = 1u << i, .only_needed = true};
+                if (!want.io.gin[i].data) continue;
+                run_make(&got, c, backends[b], &one);
+                same_run(&want, &got);
+                run_release(&got);
+            }
+            run_release(&want);
+        }
+}
+
+static void test_threads(void **state) {
+    (void)state;
+    int before = omp_get_max_threads();
+    for (int n = 0; n < op_case_count; n++) {
+        run_t one, other;
+        omp_set_num_threads(1);
+        run_make(&one, &op_cases[n], &backend_cpu, &all);
+        for (int threads = 2; threads <= 3; threads++) {
+            omp_set_num_threads(threads);
+            run_make(&other, &op_cases[n], &backend_cpu, &all);
+            same_run(&one, &other);
+            run_release(&other);
+        }
+        run_release(&one);
+    }
+    omp_set_num_threads(before);
+}
+
+/* Every op has a kernel in every backend and a case here; gradients exist exactly where the op promises them. */
+static void test_tables(void **state) {
+    (void)state;
+    for (int op = 0; op < OP_COUNT; op++) {
+        int cases = 0;
+        for (int n = 0; n < op_case_count; n++) cases += op_cases[n].op == (op_t)op;
+        if (cases == 0) fail_msg("%s has no case", op_defs[op]->name);
+        for (size_t b = 0; b < 3; b++) {
+            assert_non_null(backends[b]->kernel[op].fwd);
+            assert_int_equal(backends[b]->kernel[op].bwd != NULL, op_defs[op]->differentiable != 0);
+        }
+        assert_true(op_defs[op]->n_in <= OP_MAX_IN && op_defs[op]->n_out <= OP_MAX_OUT);
+    }
+}
+
+/* Wrong shapes are named. */
+static void test_shapes(void **state) {
+    (void)state;
+    for (int n = 0; n < op_case_count; n++) {
+        const op_case_t *c = &op_cases[n];
+        const op_def_t *def = op_defs[c->op];
+        run_t r;
+        if (op_has_other_type(c, &backend_ref_f64)) continue;
+        run_make(&r, c, &backend_ref_f64, &all);
+        for (int i = 0; i < def->n_in; i++) {
+            view_t out[OP_MAX_OUT] = {{0}}, was = r.io.in[i];
+            if (!was.data) continue;
+            r.io.in[i].rank = 3 - (was.rank == 3);
+            r.io.in[i].dim[2] = 1;
+            assert_int_equal(def->infer(c->attr, r.io.in, out), ST_INTERNAL);
+            assert_non_null(strstr(st_message(), def->name));
+            r.io.in[i] = was;
+            r.io.in[i].dtype = was.dtype == DT_U64 ? DT_I32 : DT_U64;
+            assert_int_equal(def->infer(c->attr, r.io.in, out), ST_INTERNAL);
+            r.io.in[i] = was;
+        }
+        st_clear();
+        run_release(&r);
+    }
+}
+
+/* Known answers of Random123. */
+static void test_philox(void **state) {
+    (void)state;
+    const uint32_t zero[4] = {0}, ones[4] = {~0u, ~0u, ~0u, ~0u};
+    const uint32_t want0[4] = {0x6627e8d5u, 0xe169c58du, 0xbc57ac4cu, 0x9b00dbd8u};
+    const uint32_t want1[4] = {0x408f276du, 0x41c83b0eu, 0xa20bc7c6u, 0x6d5451fdu};
+    uint32_t out[4];
+    philox4x32(zero, zero, out);
+    assert_memory_equal(out, want0, sizeof out);
+    philox4x32(ones, ones, out);
+    assert_memory_equal(out, want1, sizeof out);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_philox),      cmocka_unit_test(test_tables),  cmocka_unit_test(test_shapes),
+        cmocka_unit_test(test_differences), cmocka_unit_test(test_ref_f32), cmocka_unit_test(test_cpu),
+        cmocka_unit_test(test_sharing),     cmocka_unit_test(test_needs),   cmocka_unit_test(test_threads),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
