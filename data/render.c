@@ -261,7 +261,7 @@ static status_t render_line(const render_t *r) {
 }
 
 static status_t render_json(render_t *r, const char *json, size_t n) {
-    json_t *line;
+    json_t *line = NULL;
     TRY(parse(json, n, &line));
     r->line = line;
     status_t st = render_line(r);
@@ -282,7 +282,7 @@ status_t render_example(const encoder_t *e, const render_options_t *o, const cha
 }
 
 status_t render_detect(const char *where, const char *json, size_t n, data_format_t *out) {
-    json_t *line;
+    json_t *line = NULL;
     status_t st = parse(json, n, &line);
     if (st == ST_OK) {
         st = detect(line, out);
