@@ -282,11 +282,9 @@ static status_t lora_merge(const void *self, const model_t *m, const site_t *sit
 }
 
 const method_t method_lora = {
-    .name = "lora",
+    .section = {"lora", fields, sizeof(lora_cfg_t)},
     .peft_type = "LORA",
     .doc = "low-rank change of linears",
-    .fields = fields,
-    .cfg_size = sizeof(lora_cfg_t),
     .open = lora_open,
     .open_adapter = lora_open_adapter,
     .close = lora_close,

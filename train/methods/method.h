@@ -5,16 +5,14 @@
 #pragma once
 #include <jansson.h>
 #include "kernels/status.h"
-#include "train/config/field.h"
+#include "train/config/config.h"
 #include "train/methods/adapter.h"
 #include "train/models/build.h"
 
 typedef struct method {
-    const char *name;      /* in a configuration: lower case */
-    const char *peft_type; /* in adapter_config.json */
+    method_fields_t section; /* its name in a configuration (lower case) and the keys besides `type` */
+    const char *peft_type;   /* in adapter_config.json */
     const char *doc;
-    const cfg_field_t *fields; /* the keys of its section besides `type` */
-    size_t cfg_size;
     /* Declares the trainable tensors on the model, before param_set_alloc. cfg is the bound section. ST_USAGE when the
      * configuration does not fit the model. */
     status_t (*open)(const void *cfg, model_t *m, void **self);

@@ -8,7 +8,7 @@ const method_t *const methods[] = {&method_lora, NULL};
 
 const method_t *method_find(const char *name) {
     for (const method_t *const *m = methods; *m; m++)
-        if (!strcmp((*m)->name, name)) return *m;
+        if (!strcmp((*m)->section.type, name)) return *m;
     return NULL;
 }
 

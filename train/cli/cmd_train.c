@@ -1,0 +1,37 @@
+/* graft train CONFIG [key=value ...] */
+#include <string.h>
+#include "train/cli/cli.h"
+#include "train/run/registry.h"
+#include "train/run/trainer.h"
+
+enum { WATCHDOG_SECONDS = 1800 }; /* far above any step, evaluation batch or save */
+
+static status_t load(int argc, char **argv, config_t *config) {
+    if (argc < 2) return st_raise(ST_USAGE, "train", "needs a configuration file; graft train CONFIG [key=value ...]");
+    return config_load(argv[1], (const char *const *)(argv + 2), argc - 2, registry_methods(), config);
+}
+
+static status_t train(int argc, char **argv, comm_t *comm) {
+    config_t config;
+    memset(&config, 0, sizeof config);
+    status_t st = comm_agree(comm, load(argc, argv, &config));
+    if (st == ST_OK) {
+        trainer_t trainer = {0};
+        st = comm_watchdog(comm, WATCHDOG_SECONDS);
+        if (st == ST_OK) st = trainer_open(&config, comm, &trainer);
+        if (st == ST_OK) st = trainer_run(&trainer);
+        trainer_close(&trainer);
+    }
+    config_release(&config);
+    return st;
+}
+
+status_t cmd_train(int argc, char **argv) {
+    comm_t *comm = NULL;
+    TRY(comm_open(&comm));
+    status_t st = train(argc, argv, comm);
+    if (st == ST_COMM) comm_die(comm, st); /* the others can no longer be told */
+    if (comm_rank(comm)) st_clear();       /* all ranks know; one prints */
+    comm_close(comm);
+    return st;
+}

@@ -1,0 +1,12 @@
+#include "train/run/registry.h"
+#include "train/methods/method.h"
+
+static const method_fields_t *find(const char *type) {
+    const method_t *m = method_find(type);
+    return m ? &m->section : NULL;
+}
+
+const config_methods_t *registry_methods(void) {
+    static const config_methods_t table = {.find = find, .types = "lora"};
+    return &table;
+}

@@ -1,0 +1,60 @@
+/* One training run: everything that `graft train` holds between opening and closing. Set-up and the loop are in
+ * trainer_open.c and trainer_step.c, saving and resuming in trainer_save.c. */
+#pragma once
+#include "data/stream.h"
+#include "train/checkpoint/checkpoint.h"
+#include "train/comm/comm.h"
+#include "train/comm/tree.h"
+#include "train/config/config.h"
+#include "train/optim/adamw.h"
+#include "train/optim/schedule.h"
+#include "train/run/evaluate.h"
+#include "train/run/loaded.h"
+#include "train/run/micro.h"
+#include "train/run/reporter.h"
+
+typedef struct trainer {
+    const config_t *config;
+    comm_t *comm;
+    loaded_t loaded;
+    dataset_t *train_data, *eval_data;
+    stream_t *stream;
+    stream_step_t step_sequences;
+    micro_plan_t plan;
+    build_t build;
+    batch_t batch;
+    evaluator_t evaluator;
+    bool has_eval;
+    tree_t *tree;        /* canonical reduction; NULL: fast */
+    float *grad;         /* [n_trainable] the step's gradient */
+    double *micro_stats; /* [2, micro-batches]: loss sum, weight sum */
+    int64_t cap_stats;
+    adamw_t optim;
+    schedule_t schedule;
+    const volatile int *stop;
+    reporter_t *reporter; /* rank 0 only, else NULL */
+    strbuf_t config_yaml;
+    uint64_t data_fingerprint, tokenizer_fingerprint;
+    /* the state of the run, saved in checkpoints */
+    int64_t step, tokens, place; /* updates done, tokens seen, stream place */
+    double *history;             /* [n_history, 4]: step, loss, grad_norm, learning_rate */
+    int64_t n_history, cap_history;
+} trainer_t;
+
+/* *collective*; all ranks return alike. Release with trainer_close also after a failure. */
+status_t trainer_open(const config_t *config, comm_t *comm, trainer_t *t);
+void trainer_close(trainer_t *t);
+/* *collective*: from the present state to the end of the run. ST_STOPPED after a requested stop was saved. */
+status_t trainer_run(trainer_t *t);
+
+/* Inside of the run. */
+typedef struct step_result {
+    double loss, grad_norm, learning_rate, seconds;
+    int64_t tokens;
+} step_result_t;
+/* *collective*: one optimiser step. *ended when the stream gave no sequence. */
+status_t trainer_step(trainer_t *t, step_result_t *r, bool *ended);
+/* *collective*: rank 0 writes; all learn the outcome. name NULL: a numbered checkpoint, else DIR/name. */
+status_t trainer_save(trainer_t *t, const char *name);
+/* *collective*: applies resume_from_checkpoint. */
+status_t trainer_resume(trainer_t *t);

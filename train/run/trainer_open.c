@@ -1,0 +1,184 @@
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <math.h>
+#include <omp.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include <xxhash.h>
+#include "train/run/dataload.h"
+#include "train/run/signals.h"
+#include "train/run/trainer.h"
+
+static status_t open_model(trainer_t *t) {
+    const config_method_t *m = &t->config->method[0];
+    TRY(loaded_open_method(t->config->model.path, method_find(m->type), m->cfg, (uint64_t)t->config->training.seed,
+                           &t->loaded));
+    if (t->config->data.max_seq_length > t->loaded.model.config.max_positions)
+        return st_raise(ST_USAGE, "data.max_seq_length", "%lld exceeds the model's %lld positions",
+                        (long long)t->config->data.max_seq_length, (long long)t->loaded.model.config.max_positions);
+    t->tokenizer_fingerprint = tokenizer_fingerprint(t->loaded.tokenizer);
+    return config_dump(t->config, &t->config_yaml);
+}
+
+static status_t open_data(trainer_t *t) {
+    const config_data_t *c = &t->config->data;
+    encoder_t encoder = encoder_of_tokenizer(t->loaded.tokenizer);
+    void *p;
+    TRY(buf_calloc(&p, c->train.count, sizeof(dataset_source_t), "sources"));
+    dataset_source_t *source = p;
+    for (int i = 0; i < c->train.count; i++)
+        source[i] = (dataset_source_t){c->train.items[i].path, c->train.items[i].weight};
+    status_t st = dataload_open(t->comm, c, source, c->train.count, encoder, &t->train_data);
+    free(source);
+    TRY(st);
+    if (c->eval) {
+        const dataset_source_t eval = {c->eval, 1.0};
+        TRY(dataload_open(t->comm, c, &eval, 1, encoder, &t->eval_data));
+        t->has_eval = true;
+    }
+    XXH64_state_t *h = XXH64_createState();
+    if (!h) return st_nomem("fingerprint", 0);
+    XXH64_reset(h, 0);
+    for (int64_t i = 0; i < dataset_sequences(t->train_data); i++) {
+        const int32_t n[2] = {dataset_sequence_tokens(t->train_data, i),
+                              dataset_sequence_loss_tokens(t->train_data, i)};
+        XXH64_update(h, n, sizeof n);
+    }
+    t->data_fingerprint = XXH64_digest(h);
+    XXH64_freeState(h);
+    return ST_OK;
+}
+
+static status_t open_stream(trainer_t *t) {
+    const config_training_t *c = &t->config->training;
+    const stream_options_t o = {.seed = (uint64_t)c->seed,
+                                .shuffle = t->config->data.shuffle,
+                                .global_batch_size = c->global_batch_size,
+                                .global_batch_tokens = c->global_batch_tokens,
+                                .epochs = c->max_steps ? 0 : c->num_train_epochs};
+    TRY(stream_open(t->train_data, &o, &t->stream));
+    int64_t total = c->max_steps ? c->max_steps : stream_count_steps(t->stream);
+    t->schedule =
+        (schedule_t){.kind = (schedule_kind_t)c->lr_scheduler_type, .total = total, .min_ratio = c->min_lr_ratio};
+    t->schedule.warmup = c->warmup_steps ? c->warmup_steps : (int64_t)ceil(c->warmup_ratio * (double)total);
+    t->schedule.decay = (int64_t)ceil(c->wsd_decay_ratio * (double)total);
+    return ST_OK;
+}
+
+static int64_t smaller(int64_t a, int64_t b) {
+    return a < b ? a : b;
+}
+
+/* Most tokens one micro-batch can hold: no more than the data can fill. */
+static int64_t capacity(const trainer_t *t, const dataset_t *d, int64_t sequences) {
+    int64_t longest = dataset_max_tokens(d), most = t->config->training.micro_batch_tokens;
+    if ((packing_t)t->config->data.packing == PACKING_NONE) return longest;
+    return sequences > 0 && sequences < most / longest + 1 ? smaller(most, sequences * longest) : most;
+}
+
+static status_t open_engine(trainer_t *t) {
+    const config_training_t *c = &t->config->training;
+    param_set_t *params = &t->loaded.model.params;
+    int64_t n = capacity(t, t->train_data, c->global_batch_size);
+    const build_options_t o = {
+        .tail = TAIL_LOSS, .with_grad = true, .recompute = c->gradient_checkpointing, .capacity = {n, n, n}};
+    TRY(build_open(&t->loaded.model, &backend_cpu, &t->loaded.hook, t->loaded.n_hook, o, &t->build));
+    TRY(batch_init(&t->batch, n));
+    void *p;
+    TRY(buf_calloc(&p, params->n_trainable, sizeof(float), "gradient"));
+    t->grad = p;
+    TRY(adamw_open(params, c->adam_beta1, c->adam_beta2, c->adam_epsilon, c->weight_decay, &t->optim));
+    int64_t most = c->global_batch_size ? c->global_batch_size : c->global_batch_tokens;
+    if (c->reduction == CONFIG_REDUCTION_CANONICAL) TRY(tree_open(t->comm, params->n_trainable, most, &t->tree));
+    if (t->has_eval)
+        TRY(evaluator_open(&t->loaded, t->eval_data, (packing_t)t->config->data.packing,
+                           capacity(t, t->eval_data, dataset_sequences(t->eval_data)), &t->evaluator));
+    return ST_OK;
+}
+
+static status_t make_directories(const char *path) {
+    char part[PATH_MAX];
+    if (strlen(path) >= sizeof part) return st_raise(ST_USAGE, "output_dir", "is too long");
+    strcpy(part, path);
+    for (char *s = part + 1;; s++) {
+        if (*s && *s != '/') continue;
+        char end = *s;
+        *s = 0;
+        if (mkdir(part, 0777) && errno != EEXIST) return st_errno(ST_IO, part, "make this directory", errno);
+        *s = end;
+        if (!end) return ST_OK;
+    }
+}
+
+/* One run per directory: the lock goes away with the process, however it ends. */
+static status_t lock_directory(const char *dir) {
+    char path[PATH_MAX];
+    snprintf(path, sizeof path, "%s/.lock", dir);
+    int fd = open(path, O_CREAT | O_RDWR | O_CLOEXEC, 0666);
+    if (fd < 0) return st_errno(ST_IO, path, "open", errno);
+    if (flock(fd, LOCK_EX | LOCK_NB) && errno == EWOULDBLOCK) {
+        close(fd);
+        return st_raise(ST_USAGE, dir,
+                        "another run is writing to this directory; wait for it or choose another output_dir");
+    }
+    return ST_OK; /* held until the process ends */
+}
+
+static status_t open_directory(trainer_t *t) {
+    if (comm_rank(t->comm)) return ST_OK;
+    TRY(make_directories(t->config->output_dir));
+    return lock_directory(t->config->output_dir);
+}
+
+static status_t open_reporter(trainer_t *t) {
+    if (comm_rank(t->comm)) return ST_OK;
+    TRY(reporter_open(t->config, t->config_yaml.data, t->step, t->schedule.total, comm_size(t->comm), &t->reporter));
+    const param_set_t *p = &t->loaded.model.params;
+    reporter_say(t->reporter,
+                 "model %s family %s parameters %lld trainable %lld ranks %d threads %d arena %.1f MiB sequences %lld",
+                 t->loaded.model.path, t->loaded.model.family->name, (long long)(p->n_frozen + p->n_trainable),
+                 (long long)p->n_trainable, comm_size(t->comm), omp_get_max_threads(),
+                 (double)tape_arena_bytes(t->build.tape) / 1048576.0, (long long)dataset_sequences(t->train_data));
+    if (t->step) reporter_say(t->reporter, "resumed step %lld", (long long)t->step);
+    return ST_OK;
+}
+
+status_t trainer_open(const config_t *config, comm_t *comm, trainer_t *t) {
+    memset(t, 0, sizeof *t);
+    t->config = config;
+    t->comm = comm;
+    t->stop = signals_flag();
+    omp_set_num_threads(comm_threads(comm));
+    TRY(comm_agree(comm, open_model(t)));
+    TRY(comm_agree(comm, open_data(t))); /* its own agreements keep ranks alike before this one */
+    TRY(comm_agree(comm, open_stream(t)));
+    TRY(comm_agree(comm, open_engine(t)));
+    TRY(comm_agree(comm, open_directory(t)));
+    TRY(trainer_resume(t));
+    return comm_agree(comm, open_reporter(t));
+}
+
+void trainer_close(trainer_t *t) {
+    reporter_close(t->reporter);
+    tree_close(t->tree);
+    if (t->has_eval) evaluator_close(&t->evaluator);
+    build_close(&t->build);
+    batch_release(&t->batch);
+    adamw_close(&t->optim);
+    micro_plan_release(&t->plan);
+    stream_step_release(&t->step_sequences);
+    stream_close(t->stream);
+    dataset_close(t->train_data);
+    dataset_close(t->eval_data);
+    loaded_close(&t->loaded);
+    strbuf_release(&t->config_yaml);
+    free(t->grad);
+    free(t->micro_stats);
+    free(t->history);
+    memset(t, 0, sizeof *t);
+}

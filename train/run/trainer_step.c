@@ -1,0 +1,116 @@
+#include <math.h>
+#include <string.h>
+#include <time.h>
+#include "train/run/trainer.h"
+
+static double now(void) {
+    struct timespec ts;
+    clock_gettime(CLOCK_MONOTONIC, &ts);
+    return (double)ts.tv_sec + 1e-9 * (double)ts.tv_nsec;
+}
+
+/* The step's sequences and micro-batches: the same on every rank. */
+static status_t plan_step(trainer_t *t) {
+    TRY(stream_step(t->stream, t->place, &t->step_sequences));
+    if (!t->step_sequences.n) return ST_OK;
+    TRY(micro_plan(&t->plan, t->train_data, t->step_sequences.sequences, t->step_sequences.n,
+                   (packing_t)t->config->data.packing, t->batch.capacity));
+    void *stats = t->micro_stats;
+    TRY(buf_reserve(&stats, &t->cap_stats, 2 * t->plan.pack.n_micro, sizeof *t->micro_stats, "step sums"));
+    t->micro_stats = stats;
+    memset(t->micro_stats, 0, (size_t)(2 * t->plan.pack.n_micro) * sizeof *t->micro_stats);
+    return ST_OK;
+}
+
+static status_t run_micro(trainer_t *t, int64_t m, float *grad) {
+    TRY(micro_fill(&t->plan, t->train_data, t->step_sequences.sequences, m, &t->batch));
+    comm_beat(t->comm, "forward and backward");
+    micro_load(&t->build, &t->batch);
+    tape_set_step(t->build.tape, (op_step_t){(uint64_t)t->config->training.seed, (uint64_t)t->step, true});
+    tape_set_grad(t->build.tape, grad);
+    t->micro_stats[2 * m] = micro_forward(&t->build);
+    t->micro_stats[2 * m + 1] = t->batch.weight_sum;
+    tape_backward(t->build.tape);
+    return ST_OK;
+}
+
+static status_t gradients_canonical(trainer_t *t) {
+    int64_t n = t->plan.pack.n_micro, lo, hi;
+    status_t st = ST_OK;
+    tree_begin(t->tree, n);
+    tree_share(n, comm_size(t->comm), comm_rank(t->comm), &lo, &hi);
+    for (int64_t m = lo; m < hi; m++) { /* after a failure leaves stay zero: the others wait for the agreement */
+        float *leaf = tree_leaf(t->tree);
+        if (st == ST_OK) st = run_micro(t, m, leaf);
+        tree_push(t->tree);
+    }
+    TRY(comm_agree(t->comm, st));
+    comm_beat(t->comm, "gradient reduction");
+    return tree_finish(t->tree, t->grad);
+}
+
+static status_t gradients_fast(trainer_t *t) {
+    int64_t n = t->loaded.model.params.n_trainable, lo, hi;
+    status_t st = ST_OK;
+    memset(t->grad, 0, (size_t)n * sizeof *t->grad);
+    tree_share(t->plan.pack.n_micro, comm_size(t->comm), comm_rank(t->comm), &lo, &hi);
+    for (int64_t m = lo; m < hi && st == ST_OK; m++) st = run_micro(t, m, t->grad);
+    TRY(comm_agree(t->comm, st));
+    comm_beat(t->comm, "gradient reduction");
+    return comm_allreduce_f32(t->comm, t->grad, n);
+}
+
+static status_t remember(trainer_t *t, const step_result_t *r) {
+    void *h = t->history;
+    int64_t cap = t->cap_history;
+    TRY(buf_reserve(&h, &cap, 4 * (t->n_history + 1), sizeof *t->history, "history"));
+    t->history = h;
+    t->cap_history = cap;
+    double *row = t->history + 4 * t->n_history++;
+    row[0] = (double)t->step;
+    row[1] = r->loss;
+    row[2] = r->grad_norm;
+    row[3] = r->learning_rate;
+    return ST_OK;
+}
+
+/* Every rank has the same sums here, so all decide alike without another message. */
+static status_t update(trainer_t *t, step_result_t *r) {
+    const config_training_t *c = &t->config->training;
+    int64_t n = t->plan.pack.n_micro;
+    double loss = 0, weight = 0;
+    for (int64_t m = 0; m < n; m++) {
+        loss += t->micro_stats[2 * m];
+        weight += t->micro_stats[2 * m + 1];
+    }
+    r->loss = loss / weight;
+    r->grad_norm = grad_scale_and_clip(t->grad, t->loaded.model.params.n_trainable, 1.0 / weight, c->max_grad_norm);
+    if (!isfinite(r->loss) || !isfinite(r->grad_norm))
+        return st_raise(
+            ST_NUMERIC, "training",
+            "step %lld has loss %g and gradient norm %g; nothing was updated; lower learning_rate or look at its data",
+            (long long)(t->step + 1), r->loss, r->grad_norm);
+    r->learning_rate = c->learning_rate * schedule_factor(&t->schedule, t->step);
+    adamw_update(&t->optim, &t->loaded.model.params, t->grad, r->learning_rate);
+    for (int64_t i = 0; i < t->step_sequences.n; i++) r->tokens += t->plan.lengths[i];
+    t->step++;
+    t->tokens += r->tokens;
+    t->place += t->step_sequences.n;
+    return remember(t, r);
+}
+
+status_t trainer_step(trainer_t *t, step_result_t *r, bool *ended) {
+    double began = now();
+    *r = (step_result_t){0};
+    *ended = false;
+    TRY(comm_agree(t->comm, plan_step(t)));
+    if (!t->step_sequences.n) {
+        *ended = true;
+        return ST_OK;
+    }
+    TRY(t->tree ? gradients_canonical(t) : gradients_fast(t));
+    TRY(comm_sum_f64(t->comm, t->micro_stats, 2 * t->plan.pack.n_micro));
+    TRY(comm_agree(t->comm, update(t, r)));
+    r->seconds = now() - began;
+    return ST_OK;
+}
