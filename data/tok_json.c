@@ -190,6 +190,9 @@ static status_t load_json(const char *path, bool optional, json_t **out) {
     if (!f) return optional && errno == ENOENT ? ST_OK : st_errno(ST_INPUT, path, "open", errno);
     json_error_t error;
     *out = json_loadf(f, JSON_ALLOW_NUL, &error);
+    /* transformers writes model_max_length 1e30 as an integer; nothing that is read here is so large */
+    if (!*out && json_error_code(&error) == json_error_numeric_overflow && !fseek(f, 0, SEEK_SET))
+        *out = json_loadf(f, JSON_ALLOW_NUL | JSON_DECODE_INT_AS_REAL, &error);
     fclose(f);
     return *out ? ST_OK : st_raise(ST_INPUT, path, "line %d: %s", error.line, error.text);
 }
