@@ -66,7 +66,7 @@ const op_case_t op_cases[] = {
     CASE(OP_LINEAR, NULL, "linear without bias", false, R2(5, 7), R2(3, 7), ABSENT),
     CASE(OP_LINEAR, NULL, "linear, one row", false, R2(1, 33), R2(17, 33), R1(17)),
     CASE(OP_LINEAR, NULL, "linear, no rows", false, R2(0, 7), R2(3, 7), R1(3)),
-    CASE(OP_LINEAR, NULL, "linear, several tiles", false, R2(300, 65), R2(1030, 65), R1(1030)),
+    CASE(OP_LINEAR, NULL, "linear, several tiles", false, R2(300, 17), R2(1030, 17), R1(1030)),
     CASE(OP_LOWRANK, &lora, "lowrank", false, R2(5, 6), R2(5, 7), R2(2, 7), R2(6, 2), ABSENT),
     CASE(OP_LOWRANK, &lora, "lowrank, one row", true, R2(1, 6), R2(1, 9), R2(1, 9), R2(6, 1), K1(1, keys)),
     CASE(OP_LOWRANK, &lora, "lowrank, no rows", true, R2(0, 6), R2(0, 9), R2(2, 9), R2(6, 2), K1(0, keys)),
@@ -107,7 +107,7 @@ const op_case_t op_cases[] = {
          W1(1)),
     CASE(OP_LINEAR_CROSS_ENTROPY, NULL, "linear_cross_entropy, no rows", false, R2(0, 6), R2(11, 6), I1(0, targets),
          W1(0)),
-    CASE(OP_LINEAR_CROSS_ENTROPY, NULL, "linear_cross_entropy, chunks", false, R2(150, 33), R2(1500, 33),
+    CASE(OP_LINEAR_CROSS_ENTROPY, NULL, "linear_cross_entropy, chunks", false, R2(150, 19), R2(1500, 19),
          I1(150, many_targets), W1(150)),
 };
 const int op_case_count = sizeof op_cases / sizeof op_cases[0];
