@@ -1,4 +1,8 @@
-/* Checkpoints: one HDF5 file with everything a run needs to go on with the same bits (interface.md 4, reliability.md 3).
+/* Checkpoints: one HDF5 file with everything a run needs to go on with the same bits.
+ *
+ * The HDF5 file is followed by 24 bytes with a checksum of the whole, which HDF5 readers ignore (checkpoint_impl.h).
+ * Equal states give equal files, byte for byte. Not for concurrent use: HDF5 and its error state belong to the main
+ * thread.
  *
  * A file is written to a temporary name, every tensor with a checksum taken from memory, closed, synced, opened again
  * and compared, then renamed; the directory is synced. A torn file is never taken for a checkpoint. Loading verifies
@@ -10,19 +14,19 @@
 #include "kernels/status.h"
 
 typedef struct checkpoint_tensor {
-    const char *name;  /* PEFT or Hugging Face parameter name */
+    const char *name; /* PEFT or Hugging Face parameter name */
     int rank;
     int64_t dim[3];
-    float *data;       /* value, in native shape; written or filled */
-    float *state[2];   /* optimiser states of the same shape (exp_avg, exp_avg_sq); NULL: none */
+    float *data;     /* value, in native shape; written or filled */
+    float *state[2]; /* optimiser states of the same shape (exp_avg, exp_avg_sq); NULL: none */
 } checkpoint_tensor_t;
 
 typedef struct checkpoint_meta {
-    int64_t step;            /* updates done */
-    int64_t tokens;          /* tokens seen */
-    int64_t sequences;       /* stream cursor: sequences consumed */
-    int64_t epoch_hint;      /* epoch the cursor is in, for people */
-    uint64_t seed;           /* of the Philox counters; with step, the whole state of randomness */
+    int64_t step;       /* updates done */
+    int64_t tokens;     /* tokens seen */
+    int64_t sequences;  /* stream cursor: sequences consumed */
+    int64_t epoch_hint; /* epoch the cursor is in, for people */
+    uint64_t seed;      /* of the Philox counters; with step, the whole state of randomness */
     uint64_t base_fingerprint, tokenizer_fingerprint, data_fingerprint;
     const char *family;      /* model family name */
     const char *base_path;   /* as configured, absolute */
@@ -49,9 +53,10 @@ const checkpoint_tensor_t *checkpoint_find(const checkpoint_t *c, const char *na
  * each rejected file is reported through `warn`. *out NULL with ST_OK when there is none at all; ST_INPUT when files
  * are there but none verifies. */
 status_t checkpoint_latest(const char *dir, void (*warn)(void *, const char *), void *arg, checkpoint_t **out);
-/* Publishes DIR/checkpoint-<step>.h5 and moves `latest`; then deletes the oldest beyond keep (0: keeps all). Removes
- * stale temporary files of earlier writers at first use. */
-status_t checkpoint_save(const char *dir, const checkpoint_meta_t *meta, const checkpoint_tensor_t *t, int64_t n, int64_t keep);
+/* Publishes DIR/checkpoint-<step>.h5 and moves `latest`; then deletes the oldest beyond keep (0: keeps all; files
+ * of later steps are left alone). Removes stale temporary files of earlier writers. DIR must exist. */
+status_t checkpoint_save(const char *dir, const checkpoint_meta_t *meta, const checkpoint_tensor_t *t, int64_t n,
+                         int64_t keep);
 
 /* `graft inspect` of a checkpoint: tree with shapes, dtypes, fingerprints on stdout. */
 status_t checkpoint_inspect(const char *path, bool json, bool verify);

@@ -22,5 +22,6 @@ void tree_begin(tree_t *t, int64_t M);
  * *local* */
 float *tree_leaf(tree_t *t);
 void tree_push(tree_t *t);
-/* *collective*: leaves the sum of all M gradients in out (n floats) on every rank. M >= 1. */
+/* *collective*: leaves the sum of all M gradients in out (n floats) on every rank. M >= 1. ST_COMM is fatal: other
+ * ranks may still wait for this one's messages, so the caller ends in comm_die. */
 status_t tree_finish(tree_t *t, float *out);
