@@ -23,7 +23,7 @@ void progress_duration(double seconds, char *out, size_t size) {
 }
 
 void progress_start(progress_t *p, FILE *out, int64_t last_step, int64_t logging_steps) {
-    *p = (progress_t){.out = out, .last_step = last_step, .logging_steps = logging_steps};
+    *p = (progress_t){.out = out, .last_step = last_step, .logging_steps = logging_steps > 0 ? logging_steps : 1};
     p->terminal = out && isatty(fileno(out));
 }
 
@@ -38,14 +38,14 @@ static int terminal_columns(FILE *out) {
 }
 
 static void draw_bar(progress_t *p, const metrics_step_t *s, const char *eta) {
-    enum { WIDTH = 24 };
+    enum { WIDTH = 16 }; /* the line fits 80 columns */
     char bar[WIDTH + 1], line[256];
     double share = p->last_step > 0 ? (double)s->step / (double)p->last_step : 1;
     int full = (int)((share < 1 ? share : 1) * WIDTH);
     for (int i = 0; i < WIDTH; i++) bar[i] = i < full ? '=' : i == full ? '>' : ' ';
     bar[WIDTH] = 0;
-    snprintf(line, sizeof line, "train %lld/%lld [%s]  loss %.4f  lr %.3g  %.0f tokens/s  eta %s", (long long)s->step,
-             (long long)p->last_step, bar, s->loss, s->learning_rate, s->tokens_per_second, eta);
+    snprintf(line, sizeof line, "train %lld/%lld [%s]  eta %s  loss %.4f  lr %.3g  %.0f tokens/s", (long long)s->step,
+             (long long)p->last_step, bar, eta, s->loss, s->learning_rate, s->tokens_per_second);
     /* a line that wraps could not be wiped */
     fprintf(p->out, "\r%.*s\033[K", terminal_columns(p->out) - 1, line);
     p->drawn = true;

@@ -1,6 +1,6 @@
 /* Progress of a run on stderr: a bar that is redrawn on a terminal, otherwise one line per `logging_steps`.
  *
- *   train 12/200 [=>                      ]  loss 2.3132  lr 0.0002  812 tokens/s  eta 7m 54s
+ *   train 12/200 [>               ]  eta 7m 54s  loss 2.3132  lr 0.0002  812 tokens/s
  *   train step 12/200 loss 2.31324 grad_norm 0.912 learning_rate 0.0002 tokens 24576 speed 812.4 tokens/s ...
  *
  * Ranks other than 0 start it with out = NULL and stay silent. Nothing here can fail: a broken terminal does not end a

@@ -60,7 +60,8 @@ static bool find_ranges(const svg_curve_t *curves, int count, double x[2], doubl
 
 static status_t draw_axes(const axis_t *x, const axis_t *y, strbuf_t *out) {
     /* half a tick in a thousand keeps rounding from losing the last tick */
-    for (double k = ceil(y->low / y->tick - 1e-3); k * y->tick <= y->high + y->tick * 1e-3; k++) {
+    /* + 0.0 turns a first tick of -0 into 0 */
+    for (double k = ceil(y->low / y->tick - 1e-3) + 0.0; k * y->tick <= y->high + y->tick * 1e-3; k++) {
         double at = place(y, k * y->tick);
         TRY(strbuf_addf(out, "<line class=\"grid\" x1=\"%d\" x2=\"%d\" y1=\"%.1f\" y2=\"%.1f\"/>", LEFT, WIDTH - RIGHT,
                         at, at));
