@@ -67,13 +67,13 @@ config_bad 2 "bad.yaml:3: & qlora" 's/type: lora/type: qlora/'
 config_bad 2 "bad.yaml:6: & lora_dropout" 's/lora_dropout: 0.1/lora_dropout: 1.0/'
 config_bad 2 "bad.yaml:11: & max_seq_length" 's/max_seq_length: 64/max_seq_length: 1/'
 config_bad 2 "micro_batch_tokens & max_seq_length" 's/micro_batch_tokens: 64/micro_batch_tokens: 32/'
-config_bad 2 "bad.yaml:18: & polynomial" 's/cosine/polynomial/'
-config_bad 2 "bad.yaml:17: & learning_rate" 's/1.0e-2/.nan/'
+config_bad 2 "bad.yaml:17: & polynomial" 's/cosine/polynomial/'
+config_bad 2 "bad.yaml:16: & learning_rate" 's/1.0e-2/.nan/'
 config_bad 2 "bad.yaml: & model" '/^model: tiny/d'
 config_bad 2 "bad.yaml & 'seed'" 's/  seed: 7/  seed: 7\n  seed: 8/'
 config_bad 2 "max_steps & num_train_epochs" 's/  seed: 7/  num_train_epochs: 2/'
 config_bad 2 "bad.yaml:" 's/^method:/method: [/'
-train_bad 2 "command line: & training.max_stepz & max_steps" training.max_stepz=5
+train_bad 2 "command line: & max_stepz & did you mean 'max_steps'" training.max_stepz=5
 train_bad 2 "command line: & max_steps" training.max_steps=1.5
 train_bad 2 "maxsteps" maxsteps
 train_bad 2 "nosuch_proj" 'method.target_modules=[nosuch_proj]'
@@ -98,7 +98,7 @@ bad_input 3 "1" '{"prompt": 7}' "$graft" generate tiny
 
 # ---- base models ----
 model_bad() { # TEXT DIRECTORY
-    bad 3 "$1" "$graft" eval "$2" --data heldout.jsonl
+    train_bad 3 "$1" "model=$2"
 }
 model_bad "missing" missing
 model_bad "no-config & config.json" no-config

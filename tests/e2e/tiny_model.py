@@ -13,7 +13,7 @@ import struct
 import sys
 
 HIDDEN, LAYERS, HEADS, KV_HEADS, FF, POSITIONS = 32, 2, 4, 2, 48, 256
-MERGES = ["t h", "th e", "i n", "a n", "Ġ t", "Ġt he", "Ġ a", "e r", "o n", "r e", "Ġ n", "Ġn o", "o u", "Ġno u", "Ġnou n"]
+MERGES = ["h e", "t he", "i n", "a n", "Ġ t", "Ġt he", "Ġ a", "e r", "o n", "r e", "Ġ n", "Ġn o", "o u", "Ġno u", "Ġnou n"]
 
 
 def byte_alphabet():
