@@ -26,8 +26,8 @@ static plan_t plan_of(const op_io_t *io) {
     p.chunk = cpu_tile(p.rows, ROWS);
     p.chunks = cpu_parts(p.rows, p.chunk);
     p.partial = p.r * (p.k + p.m);
-    p.thread_part = p.chunk * (2 * p.k + p.r) + 2 * (p.k / 4 + LANES);
-    p.thread_part += p.thread_part % 2; /* keeps the 64-bit counters aligned */
+    p.thread_part = ROWS * (2 * p.k + p.r) + 2 * (p.k / 4 + LANES); /* no smaller for fewer rows: chunks differ */
+    p.thread_part += p.thread_part % 2;                             /* keeps the 64-bit counters aligned */
     p.drop = at->dropout > 0 && io->step && io->step->training;
     p.keep_scale = (float)(1 / (1 - at->dropout));
     p.threshold = (uint32_t)ceil(at->dropout * 0x1p24);
@@ -108,7 +108,7 @@ void cpu_lowrank_fwd(const op_io_t *io) {
     for (int64_t c = 0; c < p.chunks; c++) {
         int64_t first = c * p.chunk, rows = cpu_min(p.chunk, p.rows - first);
         uint64_t *hash = (uint64_t *)cpu_thread_scratch(io, shared_part(&p), p.thread_part);
-        float *mask = (float *)(hash + p.k / 4 + LANES), *dropped = mask + p.chunk * p.k;
+        float *mask = (float *)(hash + p.k / 4 + LANES), *dropped = mask + ROWS * p.k;
         const float *x_chunk = x + first * p.k;
         if (p.drop) {
             mask_chunk(io, &p, first, rows, mask, hash);
@@ -128,7 +128,7 @@ static void backward_chunk(const op_io_t *io, const plan_t *p, int64_t c) {
     const float *dout = (const float *)io->gout.data + first * m, *a = io->in[LOWRANK_A].data;
     float *dx = io->gin[LOWRANK_X].data, *da = (float *)io->scratch + c * p->partial, *db = da + r * k;
     uint64_t *hash = (uint64_t *)cpu_thread_scratch(io, shared_part(p), p->thread_part);
-    float *mask = (float *)(hash + k / 4 + LANES), *piece = mask + p->chunk * k, *dt = piece + p->chunk * k;
+    float *mask = (float *)(hash + k / 4 + LANES), *piece = mask + ROWS * k, *dt = piece + ROWS * k;
     const float scale = (float)at->scale;
 
     if (io->gin[LOWRANK_B].data) {

@@ -239,6 +239,30 @@ static void test_shapes(void **state) {
     }
 }
 
+/* Memory is planned for the largest step, so fewer rows must never need more scratch. */
+static void test_scratch(void **state) {
+    (void)state;
+    for (size_t b = 0; b < 3; b++)
+        for (int n = 0; n < op_case_count; n++) {
+            const op_kernel_t *kernel = &backends[b]->kernel[op_cases[n].op];
+            run_t r;
+            size_t last = 0;
+            if (!kernel->scratch) continue;
+            run_make(&r, &op_cases[n], backends[b], &all);
+            op_io_t io = r.io;
+            int64_t rows = io.in[0].dim[0];
+            for (int64_t many = 0; many < 600; many++) {
+                for (int i = 0; i < OP_MAX_IN; i++)
+                    if (r.io.in[i].rank > 0 && r.io.in[i].dim[0] == rows) io.in[i].dim[0] = many;
+                size_t bytes = kernel->scratch(&io);
+                if (bytes < last)
+                    fail_msg("%s: %lld rows need less scratch than fewer", op_cases[n].name, (long long)many);
+                last = bytes;
+            }
+            run_release(&r);
+        }
+}
+
 /* Known answers of Random123. */
 static void test_philox(void **state) {
     (void)state;
@@ -257,6 +281,7 @@ int main(void) {
         cmocka_unit_test(test_philox),      cmocka_unit_test(test_tables),  cmocka_unit_test(test_shapes),
         cmocka_unit_test(test_differences), cmocka_unit_test(test_ref_f32), cmocka_unit_test(test_cpu),
         cmocka_unit_test(test_sharing),     cmocka_unit_test(test_needs),   cmocka_unit_test(test_threads),
+        cmocka_unit_test(test_scratch),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
