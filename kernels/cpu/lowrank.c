@@ -87,7 +87,10 @@ GRAFT_CLONES static void multiply(float *restrict y, const float *restrict a, co
 
 GRAFT_CLONES static void put_product(float *restrict y, bool acc, const float *restrict a, const float *restrict b,
                                      int64_t n) {
-    for (int64_t i = 0; i < n; i++) y[i] = acc ? y[i] + a[i] * b[i] : a[i] * b[i];
+    if (acc)
+        for (int64_t i = 0; i < n; i++) y[i] += a[i] * b[i];
+    else
+        for (int64_t i = 0; i < n; i++) y[i] = a[i] * b[i];
 }
 
 /* Fills the mask of a chunk; `hash` has room for k/4 + LANES counters. */

@@ -22,7 +22,8 @@ static inline float vec_exp(float x) {
     const int32_t bound = 0x42aeac50; /* 87.3366 */
     int32_t bits = vec_bits(x), size = bits & 0x7fffffff;
     int32_t limited = (bits & INT32_MIN) | bound;
-    bits = (size > bound && size <= 0x7f800000) ? limited : bits;
+    int32_t over = -(int32_t)((size > bound) & (size <= 0x7f800000)); /* all ones or none: no branch */
+    bits = (bits & ~over) | (limited & over);
     x = vec_float(bits);
     float shifted = x * 1.44269504088896341f + 12582912.0f; /* 1.5 * 2^23: the low bits now hold n */
     int32_t exponent = (int32_t)((uint32_t)vec_bits(shifted) - 0x4B400000u + 127u);

@@ -26,9 +26,9 @@ static status_t infer(const void *attr, const view_t *in, view_t *out) {
     TRY(check_real(op, "cache", cache, 3, q->dtype));
     TRY(check_dim(op, "cache", cache, 0, 2));
     TRY(check_dim(op, "cache", cache, 2, k->dim[1]));
-    if (cache->dim[1] % at->places != 0 || cache->dim[1] / at->places < past->dim[0])
-        return st_raise(ST_INTERNAL, op, "a cache of %lld rows has no %lld slots of %lld places; make it larger",
-                        (long long)cache->dim[1], (long long)past->dim[0], (long long)at->places);
+    if (cache->dim[1] % at->places != 0)
+        return st_raise(ST_INTERNAL, op, "a cache of %lld rows has no whole slots of %lld places; make it larger",
+                        (long long)cache->dim[1], (long long)at->places);
     view_set2(&out[0], q->dtype, q->dim[0], q->dim[1]);
     return ST_OK;
 }

@@ -91,12 +91,27 @@ val_t tape_state(tape_t *t, const char *name, dtype_t dtype, int rank, const int
     return add_memory(t, VAL_STATE, name, dtype, rank, dim);
 }
 
+/* Step sizes are not known when shapes are checked. They stand as large numbers of their own meanwhile, so that ops can
+ * compare them (and S + 1 is one more than S), and are found again in the outputs. */
+static const tape_sizes_t unknown = {(int64_t)1 << 40, (int64_t)1 << 41, (int64_t)1 << 42};
+
+static void find_sizes(view_t *v) {
+    for (int i = 0; i < v->rank; i++) {
+        int64_t d = v->dim[i];
+        v->dim[i] = d == unknown.n       ? DIM_N
+                    : d == unknown.m     ? DIM_M
+                    : d == unknown.s     ? DIM_S
+                    : d == unknown.s + 1 ? DIM_S1
+                                         : d;
+    }
+}
+
 static status_t emit(tape_t *t, tape_node_t *node, const char *site, const void *attr, size_t attr_size, view_t *out) {
     view_t in[OP_MAX_IN] = {0};
     for (int i = 0; i < OP_MAX_IN; i++) {
         bool present = i < node->n_in && node->in[i] >= 0;
         if (present) {
-            in[i] = t->val[node->in[i]].shape;
+            in[i] = tape_shape_at(&t->val[node->in[i]].shape, unknown);
         } else if (i < node->def->n_in && !(node->def->optional >> i & 1)) {
             return st_raise(ST_INTERNAL, site, "%s needs input %d", node->def->name, i);
         }
@@ -109,7 +124,9 @@ static status_t emit(tape_t *t, tape_node_t *node, const char *site, const void 
         memcpy(node->attr, attr, attr_size);
     }
     status_t st = node->def->infer(node->attr, in, out);
-    return st == ST_OK ? ST_OK : st_context(st, "%s", site);
+    if (st != ST_OK) return st_context(st, "%s", site);
+    for (int k = 0; k < node->def->n_out; k++) find_sizes(&out[k]);
+    return ST_OK;
 }
 
 val_t tape_emit(tape_t *t, op_t op, const char *site, int n_in, const val_t *in, const void *attr, size_t attr_size,
