@@ -116,7 +116,7 @@ static status_t add_flow(tokenizer_t *t, flow_t flow) {
     if (flow == FLOW_QWEN2) TRY(tok_add_norm(t, NORM_NFC, "", 0, "", 0));
     if (flow == FLOW_LLAMA3) TRY(add_pattern(t, TOK_RE_LLAMA3));
     if (flow == FLOW_QWEN2) TRY(add_pattern(t, TOK_RE_QWEN2));
-    if (flow == FLOW_DIGITS) TRY(add_pattern(t, "\\p{N}"));
+    if (flow == FLOW_DIGITS) TRY(add_pattern(t, TOK_RE_DIGIT));
     if (flow == FLOW_DEFAULT) { /* what llama.cpp does with a file that does not name its pre-tokenizer */
         TRY(add_pattern(t, "[\\p{P}\\$\\+<=>\\^~\\|]+"));
         TRY(add_pattern(t, "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)"));

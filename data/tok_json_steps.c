@@ -99,7 +99,7 @@ status_t tok_parse_pre(tokenizer_t *t, const json_t *node, int depth) {
                                   tok_json_bool(node, "use_regex", true));
     if (!strcmp(type, "Split")) return parse_split(t, node);
     if (!strcmp(type, "Digits"))
-        return tok_add_split(t, "\\p{N}", 5, true,
+        return tok_add_split(t, TOK_RE_DIGIT, strlen(TOK_RE_DIGIT), true,
                              tok_json_bool(node, "individual_digits", false) ? SPLIT_ISOLATED : SPLIT_CONTIGUOUS,
                              false);
     if (!strcmp(type, "Metaspace")) return parse_metaspace(t, node);

@@ -1,7 +1,6 @@
 /* UTF-8, character classes, the byte-level alphabet and the normalizers. */
 #include <stdlib.h>
 #include <string.h>
-#include <unictype.h>
 #include <uninorm.h>
 #include "data/tokenizer_impl.h"
 
@@ -33,16 +32,6 @@ size_t utf8_back(const char *s, size_t at, uint32_t *c) {
     size_t p = at - 1;
     while (p > 0 && ((unsigned char)s[p] & 0xc0) == 0x80) p--;
     return utf8_get(s + p, c);
-}
-
-bool char_is_space(uint32_t c) {
-    return uc_is_property_white_space(c);
-}
-
-bool char_is_word(uint32_t c) {
-    return uc_is_property_alphabetic(c) ||
-           uc_is_general_category_withtable(c, UC_CATEGORY_MASK_M | UC_CATEGORY_MASK_Nd | UC_CATEGORY_MASK_Pc) ||
-           c == 0x200c || c == 0x200d;
 }
 
 /* Bytes that print stand for themselves; the other 68, in order, are U+0100 and up. */
@@ -77,16 +66,29 @@ status_t text_replace(const char *text, size_t n, const char *from, size_t from_
     return ST_OK;
 }
 
-static status_t normalize_nfc(const char *text, size_t n, strbuf_t *out) {
-    size_t i = 0;
-    while (i < n && (unsigned char)text[i] < 0xcc) i++; /* nothing below U+0300 composes with what precedes it */
-    if (i == n) return strbuf_add(out, text, n);
+static status_t add_nfc(const char *text, size_t n, strbuf_t *out) {
+    if (!n) return ST_OK;
     size_t got = 0;
     uint8_t *s = u8_normalize(UNINORM_NFC, (const uint8_t *)text, n, NULL, &got);
     if (!s) return st_nomem("normalised text", n);
     status_t st = strbuf_add(out, s, got);
     free(s);
     return st;
+}
+
+static status_t normalize_nfc(const char *text, size_t n, strbuf_t *out) {
+    size_t i = 0, done = 0;
+    while (i < n && (unsigned char)text[i] < 0xcc) i++; /* nothing below U+0300 composes with what precedes it */
+    if (i == n) return strbuf_add(out, text, n);
+    for (size_t len; i < n; i += len) {
+        uint32_t c;
+        len = utf8_get(text + i, &c);
+        if (c < 0x7fd || !char_is_nfc_barrier(c)) continue;
+        TRY(add_nfc(text + done, i - done, out));
+        TRY(strbuf_add(out, text + i, len));
+        done = i + len;
+    }
+    return add_nfc(text + done, n - done, out);
 }
 
 static status_t normalize_step(const norm_step_t *s, const char *text, size_t n, strbuf_t *out) {

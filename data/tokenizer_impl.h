@@ -90,8 +90,9 @@ status_t tok_normalize(const tokenizer_t *t, const char *text, size_t n, strbuf_
 /* Appends text with every occurrence of `from` (not empty) replaced by `to`. */
 status_t text_replace(const char *text, size_t n, const char *from, size_t from_n, const char *to, size_t to_n,
                       strbuf_t *out);
-bool char_is_space(uint32_t c); /* White_Space */
-bool char_is_word(uint32_t c);  /* \w of Rust's regex crate */
+bool char_is_space(uint32_t c);       /* White_Space */
+bool char_is_word(uint32_t c);        /* \w of Rust's regex crate */
+bool char_is_nfc_barrier(uint32_t c); /* inert under NFC for `tokenizers`, though Unicode says otherwise by now */
 
 typedef enum { PRE_BYTE_LEVEL, PRE_SPLIT, PRE_METASPACE } pre_kind_t;
 typedef enum { SPLIT_REMOVED, SPLIT_ISOLATED, SPLIT_PREVIOUS, SPLIT_NEXT, SPLIT_CONTIGUOUS } split_behavior_t;
@@ -105,7 +106,7 @@ typedef struct pre_step {
     split_behavior_t behavior;
     prepend_t prepend;
 } pre_step_t;
-extern const char *const TOK_RE_GPT2, *const TOK_RE_LLAMA3, *const TOK_RE_QWEN2;
+extern const char *const TOK_RE_GPT2, *const TOK_RE_LLAMA3, *const TOK_RE_QWEN2, *const TOK_RE_DIGIT;
 /* Compiles a pattern in Oniguruma's Ruby syntax; ST_INPUT with `where` when it uses what PCRE2 understands otherwise.
  */
 status_t tok_regex_compile(const char *pattern, size_t n, const char *where, pcre2_code **out);

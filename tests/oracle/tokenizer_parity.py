@@ -148,6 +148,12 @@ def nasty(rng):
     return "".join(rng.choice(SNIPPETS) + rng.choice(("", "", " ", " ", "  ")) for _ in range(rng.randrange(1, 16)))
 
 
+def every_character():
+    """All code points, each where a mark would move or compose, 60 a text: editions of Unicode differ."""
+    chars = [chr(c) for c in range(0x110000) if not 0xD800 <= c < 0xE000]
+    return ["".join(f"a\u0345{c}\u0334 1" for c in chars[i : i + 60]) for i in range(0, len(chars), 60)]
+
+
 def run(graft, directory, lines, *options):
     text = "".join(json.dumps(x) + "\n" for x in lines)
     done = subprocess.run([graft, "tokenize", directory, "--json", *options], input=text.encode(), capture_output=True)
@@ -169,6 +175,8 @@ def main():
     wrong = 0
     for name, t in tokenizers(rng):
         texts = [nasty(rng) for _ in range(count)] + ["", "a" * 3000, " " * 3000, "the " * 1000, "\n \n" * 500]
+        if name in ("qwen2", "smollm", "metaspace-first-True"):
+            texts += every_character()
         size = max(t.get_vocab().values()) + 1
         streams = [[rng.randrange(size) for _ in range(rng.randrange(30))] for _ in range(count // 2)]
         with tempfile.TemporaryDirectory() as directory:

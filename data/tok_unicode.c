@@ -1,0 +1,61 @@
+/* Where `tokenizers` and our libraries (PCRE2 10.42 and libunistring 1.0: Unicode 14) know different editions of
+ * Unicode. Found by comparing over every code point; tests/oracle/tokenizer_parity.py keeps watch. */
+#include "data/tokenizer_impl.h"
+#include <unictype.h>
+
+typedef struct range {
+    uint32_t from, to;
+} range_t;
+
+/* Marks younger than the NFC tables of `tokenizers`: there they neither move nor compose. */
+static const range_t NFC_UNKNOWN[] = {
+    {0x7fd, 0x7fd},     {0x898, 0x89f},     {0x8ca, 0x8d3},     {0x9fe, 0x9fe},     {0xc3c, 0xc3c},
+    {0xd3b, 0xd3c},     {0xeba, 0xeba},     {0x1715, 0x1715},   {0x1abf, 0x1ace},   {0x1df6, 0x1dfa},
+    {0xa82c, 0xa82c},   {0x10d24, 0x10d27}, {0x10eab, 0x10eac}, {0x10f46, 0x10f50}, {0x10f82, 0x10f85},
+    {0x11070, 0x11070}, {0x1133b, 0x1133b}, {0x1145e, 0x1145e}, {0x11839, 0x1183a}, {0x11930, 0x11930},
+    {0x11938, 0x11938}, {0x1193d, 0x1193e}, {0x11943, 0x11943}, {0x119e0, 0x119e0}, {0x11a34, 0x11a34},
+    {0x11a47, 0x11a47}, {0x11a99, 0x11a99}, {0x11d42, 0x11d42}, {0x11d44, 0x11d45}, {0x11d97, 0x11d97},
+    {0x16ff0, 0x16ff1}, {0x1e130, 0x1e136}, {0x1e2ae, 0x1e2ae}, {0x1e2ec, 0x1e2ef}};
+
+/* Word characters of Unicode 15 and 16. */
+static const range_t WORD_SINCE[] = {
+    {0x897, 0x897},     {0xcf3, 0xcf3},     {0xece, 0xece},     {0x1c89, 0x1c8a},   {0xa7cb, 0xa7cd},
+    {0xa7da, 0xa7dc},   {0x105c0, 0x105f3}, {0x10d40, 0x10d65}, {0x10d69, 0x10d6d}, {0x10d6f, 0x10d85},
+    {0x10ec2, 0x10ec4}, {0x10efc, 0x10eff}, {0x1123f, 0x11241}, {0x11380, 0x11389}, {0x1138b, 0x1138b},
+    {0x1138e, 0x1138e}, {0x11390, 0x113b5}, {0x113b7, 0x113c0}, {0x113c2, 0x113c2}, {0x113c5, 0x113c5},
+    {0x113c7, 0x113ca}, {0x113cc, 0x113d3}, {0x113e1, 0x113e2}, {0x116d0, 0x116e3}, {0x11bc0, 0x11be0},
+    {0x11bf0, 0x11bf9}, {0x11f00, 0x11f10}, {0x11f12, 0x11f3a}, {0x11f3e, 0x11f42}, {0x11f50, 0x11f5a},
+    {0x1342f, 0x1342f}, {0x13440, 0x13455}, {0x13460, 0x143fa}, {0x16100, 0x16139}, {0x16d40, 0x16d6c},
+    {0x16d70, 0x16d79}, {0x18cff, 0x18cff}, {0x1b132, 0x1b132}, {0x1b155, 0x1b155}, {0x1ccf0, 0x1ccf9},
+    {0x1df25, 0x1df2a}, {0x1e030, 0x1e06d}, {0x1e08f, 0x1e08f}, {0x1e4d0, 0x1e4f9}, {0x1e5d0, 0x1e5fa},
+    {0x2b739, 0x2b739}, {0x2ebf0, 0x2ee5d}, {0x31350, 0x323af}};
+
+/* Numbers as Rust's char::is_numeric has them: Unicode 15. */
+const char *const TOK_RE_DIGIT = "[\\p{N}\\x{11f50}-\\x{11f59}\\x{1d2c0}-\\x{1d2d3}\\x{1e4f0}-\\x{1e4f9}]";
+
+static bool in_ranges(uint32_t c, const range_t *r, size_t n) {
+    size_t low = 0, high = n;
+    while (low < high) {
+        size_t mid = (low + high) / 2;
+        if (c > r[mid].to)
+            low = mid + 1;
+        else
+            high = mid;
+    }
+    return low < n && c >= r[low].from;
+}
+
+bool char_is_nfc_barrier(uint32_t c) {
+    return in_ranges(c, NFC_UNKNOWN, sizeof NFC_UNKNOWN / sizeof *NFC_UNKNOWN);
+}
+
+bool char_is_space(uint32_t c) {
+    return uc_is_property_white_space(c);
+}
+
+bool char_is_word(uint32_t c) {
+    if (uc_is_property_alphabetic(c) || c == 0x200c || c == 0x200d) return true;
+    if (uc_is_general_category_withtable(c, UC_CATEGORY_MASK_M | UC_CATEGORY_MASK_Nd | UC_CATEGORY_MASK_Pc))
+        return true;
+    return in_ranges(c, WORD_SINCE, sizeof WORD_SINCE / sizeof *WORD_SINCE);
+}
