@@ -13,8 +13,8 @@ typedef struct plan {
     int64_t partial;     /* floats of one chunk's dA and dB */
     int64_t thread_part; /* floats per thread */
     bool drop;
-    float keep_scale;   /* 1/(1-p) */
-    uint32_t threshold; /* an element is kept when its 24 bits reach this */
+    float keep_scale;  /* 1/(1-p) */
+    int32_t threshold; /* an element is kept when its 24 bits reach this */
 } plan_t;
 
 static plan_t plan_of(const op_io_t *io) {
@@ -30,7 +30,7 @@ static plan_t plan_of(const op_io_t *io) {
     p.thread_part += p.thread_part % 2;                             /* keeps the 64-bit counters aligned */
     p.drop = at->dropout > 0 && io->step && io->step->training;
     p.keep_scale = (float)(1 / (1 - at->dropout));
-    p.threshold = (uint32_t)ceil(at->dropout * 0x1p24);
+    p.threshold = (int32_t)ceil(at->dropout * 0x1p24);
     return p;
 }
 
@@ -68,6 +68,21 @@ GRAFT_CLONES static void philox_lanes(uint32_t word[4][LANES], const uint64_t *h
     }
 }
 
+/* The factors of 4 * LANES elements: 0 or the bits of keep_scale, without a branch. */
+GRAFT_CLONES static void mask_lanes(float *restrict mask, uint32_t word[4][LANES], int32_t threshold,
+                                    float keep_scale) {
+    int32_t keep;
+    memcpy(&keep, &keep_scale, sizeof keep);
+    int32_t bits[4 * LANES];
+    for (int l = 0; l < LANES; l++) {
+        bits[4 * l] = keep & -(int32_t)((int32_t)(word[0][l] >> 8) >= threshold);
+        bits[4 * l + 1] = keep & -(int32_t)((int32_t)(word[1][l] >> 8) >= threshold);
+        bits[4 * l + 2] = keep & -(int32_t)((int32_t)(word[2][l] >> 8) >= threshold);
+        bits[4 * l + 3] = keep & -(int32_t)((int32_t)(word[3][l] >> 8) >= threshold);
+    }
+    memcpy(mask, bits, sizeof bits);
+}
+
 /* The factors 0 or 1/(1-p) of one row. */
 static void mask_row(const op_io_t *io, const plan_t *p, uint64_t key, const uint64_t *hash, float *mask) {
     uint32_t word[4][LANES];
@@ -75,9 +90,10 @@ static void mask_row(const op_io_t *io, const plan_t *p, uint64_t key, const uin
     const uint32_t k1 = (uint32_t)(io->step->seed >> 32) ^ ((uint32_t)RNG_DROPOUT * 0x85EBCA6Bu);
     for (int64_t g = 0; 4 * g < p->k; g += LANES) {
         philox_lanes(word, hash + g, key, io->step->step, k0, k1);
+        float factor[4 * LANES];
         int64_t count = cpu_min(4 * LANES, p->k - 4 * g);
-        for (int64_t i = 0; i < count; i++)
-            mask[4 * g + i] = (word[i % 4][i / 4] >> 8) >= p->threshold ? p->keep_scale : 0.0f;
+        mask_lanes(factor, word, p->threshold, p->keep_scale);
+        memcpy(mask + 4 * g, factor, (size_t)count * sizeof *mask);
     }
 }
 
