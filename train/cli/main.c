@@ -10,11 +10,11 @@ static const struct {
     const char *usage;
 } commands[] = {
     {"train", cmd_train, "CONFIG [key=value ...]       the whole training run"},
-    // XX    {"eval", cmd_eval, "RUN_OR_MODEL --data F [--adapter A]    loss, perplexity, exact match"},
-    // XX    {"score", cmd_score, "MODEL [--adapter A]          log-probability of every token (JSONL on stdin)"},
-    // XX    {"generate", cmd_generate, "MODEL [--adapter A]       continuations of the prompts on stdin"},
+    {"eval", cmd_eval, "RUN_OR_MODEL --data F [--adapter A]    loss, perplexity, exact match"},
+    {"score", cmd_score, "MODEL [--adapter A]          log-probability of every token (JSONL on stdin)"},
+    {"generate", cmd_generate, "MODEL [--adapter A]       continuations of the prompts on stdin"},
     {"tokenize", cmd_tokenize, "MODEL [--decode]          token ids of the lines on stdin"},
-    // XX    {"export", cmd_export, "CHECKPOINT --format F OUT   peft or merged-safetensors"},
+    {"export", cmd_export, "CHECKPOINT --format F OUT   peft or merged-safetensors"},
     {"inspect", cmd_inspect, "FILE [--json] [--verify]   what is in any file that graft reads or writes"},
 };
 enum { COMMANDS = sizeof commands / sizeof *commands };

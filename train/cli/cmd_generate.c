@@ -1,0 +1,175 @@
+/* graft generate MODEL [--adapter A]: continuations of the prompts on stdin, one a line or JSONL {"prompt"}. */
+#include <jansson.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include "train/cli/cli.h"
+#include "train/cli/lines.h"
+#include "train/cli/options.h"
+#include "train/cli/session.h"
+#include "train/run/generate.h"
+
+enum { SLOTS = 8 };
+
+typedef struct job {
+    loaded_t loaded;
+    lines_t lines;
+    i32buf_t *prompt, *out; /* [lines] */
+    generator_t generator;
+    generate_options_t options;
+    option_list_t stop;
+    bool json;
+    int64_t group; /* first line of the present group */
+    strbuf_t text;
+} job_t;
+
+/* A line that is a JSON object with a prompt is one; any other line is the prompt itself. */
+static status_t prompt_text(const char *line, size_t n, const char *where, const char **text, size_t *len,
+                            json_t **owner) {
+    *owner = NULL;
+    *text = line;
+    *len = n;
+    if (!n || line[0] != '{') return ST_OK;
+    json_error_t e;
+    json_t *j = json_loadb(line, n, JSON_ALLOW_NUL | JSON_REJECT_DUPLICATES, &e);
+    if (!j || !json_object_get(j, "prompt")) {
+        json_decref(j);
+        return ST_OK; /* text that happens to begin with a brace */
+    }
+    const json_t *p = json_object_get(j, "prompt");
+    if (!json_is_string(p)) {
+        json_decref(j);
+        return st_raise(ST_INPUT, where, "'prompt' must be a string");
+    }
+    *owner = j;
+    *text = json_string_value(p);
+    *len = json_string_length(p);
+    return ST_OK;
+}
+
+static status_t encode(job_t *j, int64_t i) {
+    char where[64];
+    snprintf(where, sizeof where, "standard input:%lld", (long long)(i + 1));
+    size_t n, len;
+    const char *line = lines_at(&j->lines, i, &n), *text;
+    json_t *owner;
+    TRY(prompt_text(line, n, where, &text, &len, &owner));
+    int n_prefix;
+    const int32_t *prefix = tokenizer_prefix(j->loaded.tokenizer, &n_prefix);
+    status_t st = i32buf_add(&j->prompt[i], prefix, n_prefix);
+    if (st == ST_OK) st = tokenizer_encode(j->loaded.tokenizer, text, len, false, &j->prompt[i]);
+    json_decref(owner);
+    if (st != ST_OK) return st_context(st, "%s", where);
+    if (!j->prompt[i].len)
+        return st_raise(ST_INPUT, where, "the prompt is empty and this model has no BOS to begin with");
+    if (j->prompt[i].len >= j->loaded.model.config.max_positions)
+        return st_raise(ST_INPUT, where, "the prompt has %lld tokens, the model takes %lld",
+                        (long long)j->prompt[i].len, (long long)j->loaded.model.config.max_positions);
+    return ST_OK;
+}
+
+/* Text up to the first stop string; *cut tells whether there was one. */
+static status_t text_of(job_t *j, const i32buf_t *ids, bool *cut) {
+    strbuf_clear(&j->text);
+    TRY(tokenizer_decode(j->loaded.tokenizer, ids->data, ids->len, true, &j->text));
+    *cut = false;
+    for (int k = 0; k < j->stop.count && j->text.len; k++) {
+        char *at = memmem(j->text.data, j->text.len, j->stop.item[k], strlen(j->stop.item[k]));
+        if (!at) continue;
+        j->text.len = (size_t)(at - j->text.data);
+        *at = 0;
+        *cut = true;
+    }
+    return ST_OK;
+}
+
+static bool stop(void *arg, int64_t i, const i32buf_t *out) {
+    (void)i;
+    bool cut = false;
+    return text_of(arg, out, &cut) != ST_OK || cut;
+}
+
+static status_t print_one(job_t *j, int64_t i) {
+    bool cut;
+    TRY(text_of(j, &j->out[i], &cut));
+    if (!j->json) {
+        fwrite(j->text.data ? j->text.data : "", 1, j->text.len, stdout);
+        putchar('\n');
+        return ST_OK;
+    }
+    json_t *tokens = json_array();
+    for (int64_t k = 0; tokens && k < j->out[i].len; k++)
+        json_array_append_new(tokens, json_integer(j->out[i].data[k]));
+    json_t *o = json_pack("{s:s%, s:o}", "text", j->text.data ? j->text.data : "", j->text.len, "tokens", tokens);
+    if (!o) return st_nomem("result", 0);
+    int failed = json_dumpf(o, stdout, JSON_COMPACT);
+    json_decref(o);
+    putchar('\n');
+    return failed ? st_raise(ST_IO, "standard output", "cannot write") : ST_OK;
+}
+
+static status_t generate_all(job_t *j) {
+    int64_t longest = 0, most = j->loaded.model.config.max_positions;
+    for (int64_t i = 0; i < j->lines.count; i++) {
+        TRY(encode(j, i));
+        if (j->prompt[i].len > longest) longest = j->prompt[i].len;
+    }
+    int64_t places = longest + j->options.max_new_tokens;
+    TRY(generator_open(&j->loaded, j->lines.count < SLOTS ? j->lines.count : SLOTS, places < most ? places : most,
+                       &j->generator));
+    for (int64_t i = 0; i < j->lines.count; i += SLOTS) {
+        int64_t n = j->lines.count - i < SLOTS ? j->lines.count - i : SLOTS;
+        TRY(generator_run(&j->generator, j->prompt + i, n, i, &j->options, j->stop.count ? stop : NULL, j, j->out + i));
+        for (int64_t k = 0; k < n; k++) TRY(print_one(j, i + k));
+        fflush(stdout);
+    }
+    return ST_OK;
+}
+
+static status_t run(job_t *j, const char *model, const char *adapter) {
+    TRY(loaded_open(model, adapter, &j->loaded));
+    TRY(lines_read(&j->lines));
+    if (!j->lines.count) return ST_OK;
+    void *p;
+    TRY(buf_calloc(&p, 2 * j->lines.count, sizeof(i32buf_t), "prompts"));
+    j->prompt = p;
+    j->out = j->prompt + j->lines.count;
+    return generate_all(j);
+}
+
+static status_t body(comm_t *comm, int argc, char **argv) {
+    const char *model = NULL, *adapter = NULL, *device = NULL, *dtype = NULL;
+    job_t j;
+    memset(&j, 0, sizeof j);
+    int64_t seed = 42;
+    j.options = (generate_options_t){.max_new_tokens = 64, .top_p = 1.0};
+    const option_row_t rows[] = {{"--adapter", OPTION_STRING, &adapter, 0, 0},
+                                 {"--device", OPTION_STRING, &device, 0, 0},
+                                 {"--dtype", OPTION_STRING, &dtype, 0, 0},
+                                 {"--temperature", OPTION_REAL, &j.options.temperature, 0, 100},
+                                 {"--top-p", OPTION_REAL, &j.options.top_p, 1e-6, 1},
+                                 {"--top-k", OPTION_INT, &j.options.top_k, 0, 1 << 24},
+                                 {"--seed", OPTION_INT, &seed, 0, 9007199254740992.0},
+                                 {"--max-new-tokens", OPTION_INT, &j.options.max_new_tokens, 1, 1 << 20},
+                                 {"--stop", OPTION_LIST, &j.stop, 0, 0},
+                                 {"--json", OPTION_FLAG, &j.json, 0, 0},
+                                 {NULL, OPTION_FLAG, NULL, 0, 0}};
+    TRY(options_parse(argc, argv, rows, &model, 1, "graft generate MODEL [--adapter A] < PROMPTS"));
+    TRY(session_device(device, dtype));
+    for (int k = 0; k < j.stop.count; k++)
+        if (!j.stop.item[k][0]) return st_raise(ST_USAGE, "--stop", "must not be empty");
+    j.options.seed = (uint64_t)seed;
+    if (comm_rank(comm)) return ST_OK;
+    status_t st = run(&j, model, adapter);
+    if (j.generator.build.tape || j.generator.past) generator_close(&j.generator);
+    for (int64_t i = 0; j.prompt && i < 2 * j.lines.count; i++) i32buf_release(&j.prompt[i]);
+    free(j.prompt);
+    strbuf_release(&j.text);
+    lines_release(&j.lines);
+    loaded_close(&j.loaded);
+    return st;
+}
+
+status_t cmd_generate(int argc, char **argv) {
+    return session_run(body, argc, argv);
+}

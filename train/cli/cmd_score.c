@@ -1,0 +1,126 @@
+/* graft score MODEL [--adapter A]: log-probability of every given token (interface.md 5). Under a launcher rank 0,
+ * which has the standard input, does the work. */
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include "data/batch.h"
+#include "data/render.h"
+#include "train/cli/cli.h"
+#include "train/cli/lines.h"
+#include "train/cli/options.h"
+#include "train/cli/session.h"
+#include "train/run/micro.h"
+
+enum { GROUP_TOKENS = 1024 };
+
+typedef struct scorer {
+    loaded_t loaded;
+    lines_t lines;
+    sequence_t *sequence; /* [lines] */
+    int64_t longest;
+    build_t build;
+    int64_t capacity;
+} scorer_t;
+
+static status_t render(scorer_t *s) {
+    void *p;
+    TRY(buf_calloc(&p, s->lines.count, sizeof(sequence_t), "lines"));
+    s->sequence = p;
+    const encoder_t encoder = encoder_of_tokenizer(s->loaded.tokenizer);
+    const render_options_t o = {.format = FORMAT_AUTO};
+    int64_t most = s->loaded.model.config.max_positions;
+    for (int64_t i = 0; i < s->lines.count; i++) {
+        char where[64];
+        size_t n;
+        const char *text = lines_at(&s->lines, i, &n);
+        snprintf(where, sizeof where, "standard input:%lld", (long long)(i + 1));
+        TRY(render_example(&encoder, &o, where, text, n, &s->sequence[i]));
+        if (s->sequence[i].ids.len > most)
+            return st_raise(ST_INPUT, where, "has %lld tokens, the model takes %lld", (long long)s->sequence[i].ids.len,
+                            (long long)most);
+        if (s->sequence[i].ids.len > s->longest) s->longest = s->sequence[i].ids.len;
+    }
+    return ST_OK;
+}
+
+/* Sequences [from, to) as one packed batch; every weighted token is a loss row. */
+static void load(scorer_t *s, int64_t from, int64_t to) {
+    tape_t *t = s->build.tape;
+    int32_t *ids = tape_data(t, s->build.ids), *pos = tape_data(t, s->build.positions), *cu = tape_data(t, s->build.cu);
+    int32_t *rows = tape_data(t, s->build.rows), *targets = tape_data(t, s->build.targets), at = 0, m = 0;
+    float *weights = tape_data(t, s->build.weights);
+    cu[0] = 0;
+    for (int64_t i = from; i < to; i++) {
+        const sequence_t *q = &s->sequence[i];
+        for (int32_t k = 0; k < q->ids.len; k++, at++) {
+            ids[at] = q->ids.data[k];
+            pos[at] = k;
+            if (k == 0 || !(q->weight[k] > 0)) continue;
+            rows[m] = at - 1;
+            targets[m] = q->ids.data[k];
+            weights[m++] = 1.0f;
+        }
+        cu[i - from + 1] = at;
+    }
+    tape_set_sizes(t, (tape_sizes_t){at, m, to - from});
+}
+
+static int64_t print_line(const sequence_t *q, const float *nll) {
+    double sum = 0;
+    int64_t m = 0;
+    fputs("{\"tokens\":[", stdout);
+    for (int64_t k = 1; k < q->ids.len; k++)
+        if (q->weight[k] > 0) printf("%s%d", m++ ? "," : "", q->ids.data[k]);
+    fputs("],\"logprobs\":[", stdout);
+    for (int64_t k = 0; k < m; k++) {
+        printf("%s%.9g", k ? "," : "", nll[k] == 0 ? 0.0 : -(double)nll[k]);
+        sum -= (double)nll[k];
+    }
+    printf("],\"sum\":%.9g}\n", sum == 0 ? 0.0 : sum);
+    return m;
+}
+
+static status_t score_all(scorer_t *s) {
+    s->capacity = s->longest > GROUP_TOKENS ? s->longest : GROUP_TOKENS;
+    const build_options_t o = {.tail = TAIL_LOSS, .capacity = {s->capacity, s->capacity, s->capacity}};
+    TRY(build_open(&s->loaded.model, &backend_cpu, &s->loaded.hook, s->loaded.n_hook, o, &s->build));
+    for (int64_t from = 0, to; from < s->lines.count; from = to) {
+        int64_t tokens = 0;
+        for (to = from;
+             to < s->lines.count && to - from < s->capacity && tokens + s->sequence[to].ids.len <= s->capacity; to++)
+            tokens += s->sequence[to].ids.len;
+        load(s, from, to);
+        tape_forward(s->build.tape);
+        const float *nll = tape_data(s->build.tape, s->build.nll);
+        for (int64_t i = from; i < to; i++) nll += print_line(&s->sequence[i], nll);
+    }
+    return ST_OK;
+}
+
+static status_t body(comm_t *comm, int argc, char **argv) {
+    const char *model = NULL, *adapter = NULL, *device = NULL, *dtype = NULL;
+    const option_row_t rows[] = {{"--adapter", OPTION_STRING, &adapter, 0, 0},
+                                 {"--device", OPTION_STRING, &device, 0, 0},
+                                 {"--dtype", OPTION_STRING, &dtype, 0, 0},
+                                 {NULL, OPTION_FLAG, NULL, 0, 0}};
+    TRY(options_parse(argc, argv, rows, &model, 1, "graft score MODEL [--adapter A] < LINES"));
+    TRY(session_device(device, dtype));
+    if (comm_rank(comm)) return ST_OK;
+    scorer_t s;
+    memset(&s, 0, sizeof s);
+    status_t st = loaded_open(model, adapter, &s.loaded);
+    if (st == ST_OK) st = lines_read(&s.lines);
+    if (st == ST_OK) st = render(&s);
+    if (st == ST_OK && s.lines.count) st = score_all(&s);
+    if (s.build.tape) build_close(&s.build);
+    for (int64_t i = 0; s.sequence && i < s.lines.count; i++) sequence_release(&s.sequence[i]);
+    free(s.sequence);
+    lines_release(&s.lines);
+    loaded_close(&s.loaded);
+    return st;
+}
+
+status_t cmd_score(int argc, char **argv) {
+    return session_run(body, argc, argv);
+}

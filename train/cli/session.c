@@ -1,0 +1,24 @@
+#include "train/cli/session.h"
+#include <omp.h>
+#include <stdio.h>
+#include <string.h>
+
+status_t session_device(const char *device, const char *dtype) {
+    if (device && strcmp(device, "cpu"))
+        return st_raise(ST_USAGE, "--device", "'%s' is not available: this build runs on the CPU; use --device cpu",
+                        device);
+    if (dtype && strcmp(dtype, "float32"))
+        return st_raise(ST_USAGE, "--dtype", "'%s' is not available; float32 is", dtype);
+    return ST_OK;
+}
+
+status_t session_run(status_t (*body)(comm_t *, int, char **), int argc, char **argv) {
+    comm_t *comm = NULL;
+    TRY(comm_open(&comm));
+    omp_set_num_threads(comm_threads(comm));
+    status_t st = comm_agree(comm, body(comm, argc, argv));
+    if (st == ST_COMM) comm_die(comm, st);
+    if (comm_rank(comm)) st_clear();
+    comm_close(comm);
+    return st;
+}

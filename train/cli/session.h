@@ -1,0 +1,10 @@
+/* What the commands that run a model on one machine share: ranks, threads, the loaded model. */
+#pragma once
+#include "train/comm/comm.h"
+#include "train/run/loaded.h"
+
+/* Checks --device (cpu is what this build has) and --dtype. *local* */
+status_t session_device(const char *device, const char *dtype);
+/* Runs `body` under the ranks of a launcher, with the threads of this rank, and ends alike on all of them: one rank
+ * prints. *collective* */
+status_t session_run(status_t (*body)(comm_t *comm, int argc, char **argv), int argc, char **argv);
