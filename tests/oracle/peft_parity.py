@@ -4,9 +4,13 @@
     peft_parity.py --graft PATH/graft [--keep DIR]
 
 For each case a tiny random model and an adapter made by PEFT; PEFT and graft both take 10 full-batch AdamW steps from
-that adapter on the same 16 prompt/completion examples. Then the losses must agree to 1e-5, the trained tensors to 1e-4
-of each tensor's largest element, and the exported adapter and the merged model, loaded by PEFT and transformers, must
-give the log-probabilities of `graft score` to 1e-4.
+that adapter on the same 16 prompt/completion examples. Then the losses must agree to 1e-5, every trained tensor to 1e-4
+of its norm, and the exported adapter and the merged model, loaded by PEFT and transformers, must give the
+log-probabilities of `graft score` to 1e-4.
+
+PEFT trains in float64. In float32 it is no judge of single elements: Adam divides a gradient by its own size, so where
+the first gradient is almost zero its rounding decides the step, and PEFT in float32 is then farther from PEFT in
+float64 (2e-4 of a tensor's largest element on the first case) than the tensors are allowed to differ.
 """
 import argparse
 import json
@@ -19,6 +23,7 @@ import make_tiny  # first: it silences the libraries
 import h5py
 import numpy as np
 import torch
+from forward_parity import double_everywhere
 from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import AutoModelForCausalLM, AutoTokenizer, get_scheduler
 
@@ -54,14 +59,14 @@ def tokenize(tok, example, eos):
 
 
 def log_probs(model, prompt, completion):
-    with torch.no_grad():
-        z = model(torch.tensor([prompt + completion])).logits[0].float()
+    with torch.no_grad(), double_everywhere():
+        z = model(torch.tensor([prompt + completion])).logits[0]
     rows = torch.log_softmax(z, -1)[len(prompt) - 1:-1]
     return rows.gather(1, torch.tensor(completion)[:, None])[:, 0].numpy()
 
 
 def load_base(path):
-    return AutoModelForCausalLM.from_pretrained(path, torch_dtype=torch.float32, attn_implementation="eager").eval()
+    return AutoModelForCausalLM.from_pretrained(path, torch_dtype=torch.float32, attn_implementation="eager").eval().double()
 
 
 def train_with_peft(model, tok, t):
@@ -78,7 +83,9 @@ def train_with_peft(model, tok, t):
         loss = 0
         for prompt, completion in batch:
             labels = torch.tensor([[-100] * len(prompt) + completion])
-            part = model(input_ids=torch.tensor([prompt + completion]), labels=labels).loss * (len(completion) / total)
+            with double_everywhere():
+                mean = model(input_ids=torch.tensor([prompt + completion]), labels=labels).loss
+            part = mean * (len(completion) / total)
             part.backward()
             loss += part.item()
         torch.nn.utils.clip_grad_norm_(params, t.get("max_grad_norm", 1.0))
@@ -143,7 +150,10 @@ def compare_training(judge, model, losses, out):
         got = {name: np.asarray(value) for name, value in f["trainable"].items()}
     if set(got) != set(expected):
         raise SystemExit(f"FAIL {judge.case}: tensor names differ: {sorted(set(got) ^ set(expected))[:4]}")
-    judge.check("tensors", max(np.abs(got[n] - p).max() / np.abs(p).max() for n, p in expected.items()), TENSOR_LIMIT)
+    norm = np.linalg.norm
+    judge.check("tensors", max(norm(got[n] - p) / norm(p) for n, p in expected.items()), TENSOR_LIMIT)
+    worst = max(np.abs(got[n] - p).max() / np.abs(p).max() for n, p in expected.items())
+    print(f"     {judge.case}: farthest element: {worst:.1e} of its tensor's largest")
 
 
 def run_case(graft, name, case, folder):
@@ -155,8 +165,9 @@ def run_case(graft, name, case, folder):
     with open(data, "w") as f:
         f.writelines(json.dumps(e) + "\n" for e in EXAMPLES)
     torch.manual_seed(1)
-    model = get_peft_model(load_base(base), LoraConfig(task_type="CAUSAL_LM", lora_dropout=0.0, **case["lora"])).eval()
+    model = get_peft_model(load_base(base), LoraConfig(task_type="CAUSAL_LM", lora_dropout=0.0, **case["lora"])).float()
     model.save_pretrained(adapter)
+    model = model.double().eval()
     config = os.path.join(folder, name + ".yaml")
     with open(config, "w") as f:
         f.write(config_text(base, adapter, data, out, case))
@@ -168,7 +179,7 @@ def run_case(graft, name, case, folder):
     final = os.path.join(out, "final.h5")
     judge.run("export", final, "--format", "peft", peft_out)
     judge.run("export", final, "--format", "merged-safetensors", merged)
-    exported = PeftModel.from_pretrained(load_base(base), peft_out).eval()
+    exported = PeftModel.from_pretrained(load_base(base), peft_out).eval().double()
     judge.compare_scores("exported adapter in PEFT", exported, tok, judge.score(base, "--adapter", peft_out))
     judge.compare_scores("checkpoint against PEFT's own training", model, tok, judge.score(base, "--adapter", final))
     # a merged model has the base's dtype: rounding of its weights is not graft's error, so both sides read them
