@@ -105,6 +105,11 @@ const json_t *adapter_config(const adapter_t *a) {
 uint64_t adapter_base(const adapter_t *a) {
     return a->state ? checkpoint_meta(a->state)->base_fingerprint : 0;
 }
+const char *adapter_base_path(const adapter_t *a) {
+    const char *path = a->state ? checkpoint_meta(a->state)->base_path
+                                : json_string_value(json_object_get(a->config, "base_model_name_or_path"));
+    return path && *path ? path : NULL;
+}
 int64_t adapter_count(const adapter_t *a) {
     return a->state ? checkpoint_count(a->state) : safetensors_count(a->file);
 }

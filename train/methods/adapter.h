@@ -17,6 +17,8 @@ const char *adapter_path(const adapter_t *a);
 const json_t *adapter_config(const adapter_t *a);
 /* Fingerprint of the base the adapter was trained on, 0 if unknown. */
 uint64_t adapter_base(const adapter_t *a);
+/* Path of that base as the adapter has it, NULL if unknown. */
+const char *adapter_base_path(const adapter_t *a);
 int64_t adapter_count(const adapter_t *a);
 const char *adapter_name(const adapter_t *a, int64_t i);
 /* Shape of tensor `name`: rank 0 if there is none. */

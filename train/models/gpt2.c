@@ -53,6 +53,16 @@ static status_t read_gguf(const gguf_t *g, const char *where, model_config_t *c)
     return ST_OK;
 }
 
+static status_t write_hf(const model_t *m, json_t **out) {
+    const model_config_t *c = &m->config;
+    *out = json_pack("{s:[s], s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:f, s:b}", "architectures", "GPT2LMHeadModel",
+                     "model_type", "gpt2", "activation_function", "gelu_new", "vocab_size", (json_int_t)c->vocab,
+                     "n_embd", (json_int_t)c->hidden, "n_layer", (json_int_t)c->layers, "n_head", (json_int_t)c->heads,
+                     "n_positions", (json_int_t)c->max_positions, "n_inner", (json_int_t)c->ff, "layer_norm_epsilon",
+                     c->eps, "tie_word_embeddings", (int)c->tied);
+    return *out ? ST_OK : st_nomem("config.json", 0);
+}
+
 static status_t declare_layer(model_t *m, int64_t i) {
     const model_config_t *c = &m->config;
     int *p = m->layer_param + i * GPT2_PARAMS;
@@ -122,6 +132,7 @@ const family_t family_gpt2 = {
     .layer_params = GPT2_PARAMS,
     .read_hf = read_hf,
     .read_gguf = read_gguf,
+    .write_hf = write_hf,
     .declare = declare,
     .build = build,
 };

@@ -66,6 +66,23 @@ static status_t read_gguf(const gguf_t *g, const char *where, model_config_t *c)
     return rope_from_gguf(g, where, "llama", c);
 }
 
+static status_t write_hf(const model_t *m, json_t **out) {
+    const model_config_t *c = &m->config;
+    if (!rope_is_plain(c))
+        return st_raise(ST_USAGE, m->path,
+                        "its rotary positions are scaled, which a GGUF does not describe as config.json has to; start "
+                        "from the Hugging Face model (--model)");
+    *out = json_pack("{s:[s], s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:f, s:f, s:b, s:b, s:b}",
+                     "architectures", "LlamaForCausalLM", "model_type", "llama", "hidden_act", "silu", "vocab_size",
+                     (json_int_t)c->vocab, "hidden_size", (json_int_t)c->hidden, "num_hidden_layers",
+                     (json_int_t)c->layers, "num_attention_heads", (json_int_t)c->heads, "num_key_value_heads",
+                     (json_int_t)c->kv_heads, "head_dim", (json_int_t)c->head_dim, "intermediate_size",
+                     (json_int_t)c->ff, "max_position_embeddings", (json_int_t)c->max_positions, "rms_norm_eps", c->eps,
+                     "rope_theta", c->rope_theta, "tie_word_embeddings", (int)c->tied, "attention_bias",
+                     (int)c->attention_bias, "mlp_bias", (int)c->mlp_bias);
+    return *out ? ST_OK : st_nomem("config.json", 0);
+}
+
 static status_t declare_layer(model_t *m, int64_t i) {
     const model_config_t *c = &m->config;
     int *p = m->layer_param + i * LLAMA_PARAMS;
@@ -130,6 +147,7 @@ const family_t family_llama = {
     .layer_params = LLAMA_PARAMS,
     .read_hf = read_hf,
     .read_gguf = read_gguf,
+    .write_hf = write_hf,
     .declare = declare,
     .build = build,
 };

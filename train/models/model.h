@@ -67,6 +67,8 @@ typedef struct family {
     int layer_params;                   /* length of a row of model_t.layer_param */
     status_t (*read_hf)(const json_t *config, const char *where, model_config_t *c);
     status_t (*read_gguf)(const gguf_t *file, const char *where, model_config_t *c);
+    status_t (*write_hf)(const model_t *m,
+                         json_t **out); /* a config.json for these weights; ST_USAGE if there is none */
     status_t (*declare)(model_t *m);
     void (*build)(struct build *b); /* emits embedding to final norm; see train/models/build.h */
 } family_t;
@@ -99,3 +101,5 @@ status_t model_config_check(const model_config_t *c, const char *where);
 /* theta^(-2i/dim) and its scaled forms (formats.md 4.3). */
 status_t rope_from_hf(const json_t *config, const char *where, model_config_t *c);
 status_t rope_from_gguf(const gguf_t *file, const char *where, const char *arch, model_config_t *c);
+/* False when a scaling was applied, which cannot be told from the frequencies. */
+bool rope_is_plain(const model_config_t *c);

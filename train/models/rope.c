@@ -6,6 +6,16 @@
 #include "kernels/buf.h"
 #include "train/models/model.h"
 
+static double plain_frequency(const model_config_t *c, int64_t i) {
+    return pow(c->rope_theta, -2.0 * (double)i / (double)c->head_dim);
+}
+
+bool rope_is_plain(const model_config_t *c) {
+    for (int64_t i = 0; i < c->head_dim / 2; i++)
+        if (c->inv_freq[i] < plain_frequency(c, i) || c->inv_freq[i] > plain_frequency(c, i)) return false;
+    return true;
+}
+
 static status_t base_frequencies(const char *where, model_config_t *c) {
     if (!(c->rope_theta > 0)) return st_raise(ST_INPUT, where, "rope_theta %g must be positive", c->rope_theta);
     if (c->head_dim % 2)
@@ -15,8 +25,7 @@ static status_t base_frequencies(const char *where, model_config_t *c) {
     TRY(buf_calloc(&p, c->head_dim / 2, sizeof(double), "rotary frequencies"));
     free(c->inv_freq);
     c->inv_freq = p;
-    for (int64_t i = 0; i < c->head_dim / 2; i++)
-        c->inv_freq[i] = pow(c->rope_theta, -2.0 * (double)i / (double)c->head_dim);
+    for (int64_t i = 0; i < c->head_dim / 2; i++) c->inv_freq[i] = plain_frequency(c, i);
     return ST_OK;
 }
 

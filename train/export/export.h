@@ -1,0 +1,37 @@
+/* Exports: a trained method written as files that other programs load. One format is one file and one row in
+ * registry.c. A format refuses, with the reason, what it cannot represent, and says which engines load the result.
+ *
+ * Every export is a directory of its own. Its README.md is written first and its configuration file last, each file by
+ * temporary name, so that a directory without a configuration is an unfinished one. All functions are *local*. */
+#pragma once
+#include <stdio.h>
+#include "data/weights.h"
+#include "kernels/status.h"
+#include "train/methods/method.h"
+
+/* Borrowed. The weights of the model are those of the base; a format may change them in place, so that a source serves
+ * for one export. */
+typedef struct export_source {
+    const weights_t *weights;
+    model_t *model; /* float32 */
+    const method_t *method;
+    const void *method_self;
+} export_source_t;
+
+typedef struct export_format {
+    const char *name, *doc;
+    const char *const *files; /* all it ever writes besides README.md; NULL-terminated, the configuration file first */
+    status_t (*check)(const export_source_t *s); /* what cannot be represented, before anything is written; or NULL */
+    status_t (*write)(export_source_t *s, const char *dir);
+    /* One line per engine: whether it loads what was written. */
+    status_t (*engines)(const export_source_t *s, FILE *out);
+} export_format_t;
+
+extern const export_format_t *const export_formats[]; /* registry.c, NULL-terminated */
+
+/* ST_USAGE, with a list of what exists, for an unknown name. */
+status_t export_format_find(const char *name, const export_format_t **out);
+
+/* The whole export: checks and makes DIR, writes, and prints the engines on `report`. ST_USAGE when DIR exists and is
+ * neither empty nor an earlier export of the same format. */
+status_t export_run(const export_format_t *f, export_source_t *s, const char *dir, FILE *report);
