@@ -259,18 +259,19 @@ static status_t lora_peft_config(const void *self, const model_t *m, json_t **ou
     if (st == ST_OK) st = peft_ranks(l, ranks);
     bool conv1d = false;
     for (int64_t i = 0; i < l->n_site; i++) conv1d |= l->pair[i].a >= 0 && l->site[i].conv1d;
-    /* the PEFT field is an integer where it can be one: strict readers type it so */
+    /* no peft_version: releases before it existed refuse it as an unknown key. lora_alpha is an integer where it can be
+     * one: strict readers type it so */
     bool whole = l->alpha == floor(l->alpha) && l->alpha < 1e9;
     json_t *c =
         st == ST_OK
-            ? json_pack("{s:s, s:s, s:s, s:s, s:n, s:b, s:n, s:i, s:o, s:f, s:O, s:n, s:s, s:b, s:b, s:b, s:O, s:{}, "
+            ? json_pack("{s:s, s:s, s:s, s:n, s:b, s:n, s:i, s:o, s:f, s:O, s:n, s:s, s:b, s:b, s:b, s:O, s:{}, "
                         "s:b, s:n, s:n}",
-                        "peft_type", "LORA", "task_type", "CAUSAL_LM", "peft_version", "0.13.2",
-                        "base_model_name_or_path", m->path, "revision", "inference_mode", 1, "auto_mapping", "r",
-                        (int)l->r, "lora_alpha", whole ? json_integer((json_int_t)l->alpha) : json_real(l->alpha),
-                        "lora_dropout", l->dropout, "target_modules", targets, "modules_to_save", "bias", "none",
-                        "fan_in_fan_out", (int)conv1d, "use_rslora", (int)l->rslora, "use_dora", 0, "rank_pattern",
-                        ranks, "alpha_pattern", "init_lora_weights", 1, "layers_to_transform", "layers_pattern")
+                        "peft_type", "LORA", "task_type", "CAUSAL_LM", "base_model_name_or_path", m->path, "revision",
+                        "inference_mode", 1, "auto_mapping", "r", (int)l->r, "lora_alpha",
+                        whole ? json_integer((json_int_t)l->alpha) : json_real(l->alpha), "lora_dropout", l->dropout,
+                        "target_modules", targets, "modules_to_save", "bias", "none", "fan_in_fan_out", (int)conv1d,
+                        "use_rslora", (int)l->rslora, "use_dora", 0, "rank_pattern", ranks, "alpha_pattern",
+                        "init_lora_weights", 1, "layers_to_transform", "layers_pattern")
             : NULL;
     json_decref(targets);
     json_decref(ranks);
