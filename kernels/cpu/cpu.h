@@ -16,7 +16,8 @@
 #undef OP
 
 /* Loops compiled for several instruction sets, chosen at load time. Sanitizers cannot run before their own start-up,
- * which the choice at load time would need. */
+ * which the choice at load time would need. clang 14 gives the chooser of a static function external linkage, so such
+ * functions have names of their own over all files. */
 #if defined(__x86_64__) && !defined(GRAFT_SANITIZE)
 #define GRAFT_CLONES __attribute__((target_clones("avx512f", "avx2", "default")))
 #else

@@ -11,7 +11,7 @@ static inline float half_tanh(float x) {
     return vec_sigmoid(2.0f * GELU_C * (x + GELU_CUBE * (x * x * x)));
 }
 
-GRAFT_CLONES static void forward(float *restrict y, const float *restrict x, int64_t n) {
+GRAFT_CLONES static void gelu_block(float *restrict y, const float *restrict x, int64_t n) {
     for (int64_t i = 0; i < n; i++) y[i] = x[i] * half_tanh(x[i]);
 }
 
@@ -22,8 +22,8 @@ static inline float slope(float x) {
 }
 
 /* Two loops, because a choice inside one keeps compilers from vectorising it. */
-GRAFT_CLONES static void backward(float *restrict dx, bool acc, const float *restrict dy, const float *restrict x,
-                                  int64_t n) {
+GRAFT_CLONES static void gelu_gradient(float *restrict dx, bool acc, const float *restrict dy, const float *restrict x,
+                                       int64_t n) {
     if (acc)
         for (int64_t i = 0; i < n; i++) dx[i] += dy[i] * slope(x[i]);
     else
@@ -35,7 +35,7 @@ void cpu_gelu_fwd(const op_io_t *io) {
     float *y = io->out[0].data;
     int64_t n = view_count(&io->out[0]);
 #pragma omp parallel for schedule(static)
-    for (int64_t t = 0; t < block_count(n); t++) forward(y + t * BLOCK, x + t * BLOCK, block_length(n, t));
+    for (int64_t t = 0; t < block_count(n); t++) gelu_block(y + t * BLOCK, x + t * BLOCK, block_length(n, t));
 }
 
 void cpu_gelu_bwd(const op_io_t *io) {
@@ -45,5 +45,5 @@ void cpu_gelu_bwd(const op_io_t *io) {
     if (!dx) return;
 #pragma omp parallel for schedule(static)
     for (int64_t t = 0; t < block_count(n); t++)
-        backward(dx + t * BLOCK, io->acc[GELU_X], dy + t * BLOCK, x + t * BLOCK, block_length(n, t));
+        gelu_gradient(dx + t * BLOCK, io->acc[GELU_X], dy + t * BLOCK, x + t * BLOCK, block_length(n, t));
 }

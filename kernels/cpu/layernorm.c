@@ -4,8 +4,8 @@
 
 enum { COLUMNS = 64 };
 
-GRAFT_CLONES static void forward_row(float *restrict y, float *restrict stat, const float *restrict x,
-                                     const float *restrict w, const float *restrict b, int64_t d, double eps) {
+GRAFT_CLONES static void layernorm_row(float *restrict y, float *restrict stat, const float *restrict x,
+                                       const float *restrict w, const float *restrict b, int64_t d, double eps) {
     float sum = 0, square = 0;
 #pragma omp simd reduction(+ : sum)
     for (int64_t i = 0; i < d; i++) sum += x[i];
@@ -18,8 +18,9 @@ GRAFT_CLONES static void forward_row(float *restrict y, float *restrict stat, co
     stat[1] = r;
 }
 
-GRAFT_CLONES static void backward_row(float *restrict dx, bool acc, const float *restrict dy, const float *restrict x,
-                                      const float *restrict w, const float *restrict stat, int64_t d) {
+GRAFT_CLONES static void layernorm_gradient_row(float *restrict dx, bool acc, const float *restrict dy,
+                                                const float *restrict x, const float *restrict w,
+                                                const float *restrict stat, int64_t d) {
     float mean = stat[0], r = stat[1], g_sum = 0, gx_sum = 0;
 #pragma omp simd reduction(+ : g_sum, gx_sum)
     for (int64_t i = 0; i < d; i++) {
@@ -40,7 +41,7 @@ void cpu_layernorm_fwd(const op_io_t *io) {
     float *y = io->out[LAYERNORM_Y].data, *stat = io->out[LAYERNORM_STAT].data;
     int64_t rows = io->in[LAYERNORM_X].dim[0], d = io->in[LAYERNORM_X].dim[1];
 #pragma omp parallel for schedule(static)
-    for (int64_t n = 0; n < rows; n++) forward_row(y + n * d, stat + 2 * n, x + n * d, w, b, d, at->eps);
+    for (int64_t n = 0; n < rows; n++) layernorm_row(y + n * d, stat + 2 * n, x + n * d, w, b, d, at->eps);
 }
 
 /* dw and db of one tile of columns, summed over rows in order. */
@@ -75,5 +76,5 @@ void cpu_layernorm_bwd(const op_io_t *io) {
     if (!dx) return;
 #pragma omp parallel for schedule(static)
     for (int64_t n = 0; n < rows; n++)
-        backward_row(dx + n * d, io->acc[LAYERNORM_X], dy + n * d, x + n * d, w, stat + 2 * n, d);
+        layernorm_gradient_row(dx + n * d, io->acc[LAYERNORM_X], dy + n * d, x + n * d, w, stat + 2 * n, d);
 }

@@ -5,15 +5,15 @@
 
 enum { COLUMNS = 64 };
 
-GRAFT_CLONES static float forward_row(float *restrict y, const float *restrict x, const float *restrict w, int64_t d,
+GRAFT_CLONES static float rmsnorm_row(float *restrict y, const float *restrict x, const float *restrict w, int64_t d,
                                       double eps) {
     float r = (float)(1 / sqrt((double)vec_dot(x, x, d) / (double)d + eps));
     for (int64_t i = 0; i < d; i++) y[i] = x[i] * r * w[i];
     return r;
 }
 
-GRAFT_CLONES static void backward_row(float *restrict dx, bool acc, const float *restrict dy, const float *restrict x,
-                                      const float *restrict w, int64_t d, float r) {
+GRAFT_CLONES static void rmsnorm_gradient_row(float *restrict dx, bool acc, const float *restrict dy,
+                                              const float *restrict x, const float *restrict w, int64_t d, float r) {
     float sum = 0;
 #pragma omp simd reduction(+ : sum)
     for (int64_t i = 0; i < d; i++) sum += dy[i] * w[i] * x[i];
@@ -30,7 +30,7 @@ void cpu_rmsnorm_fwd(const op_io_t *io) {
     float *y = io->out[RMSNORM_Y].data, *rstd = io->out[RMSNORM_RSTD].data;
     int64_t rows = io->in[RMSNORM_X].dim[0], d = io->in[RMSNORM_X].dim[1];
 #pragma omp parallel for schedule(static)
-    for (int64_t n = 0; n < rows; n++) rstd[n] = forward_row(y + n * d, x + n * d, w, d, at->eps);
+    for (int64_t n = 0; n < rows; n++) rstd[n] = rmsnorm_row(y + n * d, x + n * d, w, d, at->eps);
 }
 
 void cpu_rmsnorm_bwd(const op_io_t *io) {
@@ -53,5 +53,5 @@ void cpu_rmsnorm_bwd(const op_io_t *io) {
     if (!dx) return;
 #pragma omp parallel for schedule(static)
     for (int64_t n = 0; n < rows; n++)
-        backward_row(dx + n * d, io->acc[RMSNORM_X], dy + n * d, x + n * d, w, d, rstd[n]);
+        rmsnorm_gradient_row(dx + n * d, io->acc[RMSNORM_X], dy + n * d, x + n * d, w, d, rstd[n]);
 }

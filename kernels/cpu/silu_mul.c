@@ -3,7 +3,8 @@
 #include "kernels/cpu/cpu.h"
 #include "kernels/cpu/vecmath.h"
 
-GRAFT_CLONES static void forward(float *restrict y, const float *restrict g, const float *restrict u, int64_t n) {
+GRAFT_CLONES static void silu_mul_block(float *restrict y, const float *restrict g, const float *restrict u,
+                                        int64_t n) {
     for (int64_t i = 0; i < n; i++) y[i] = g[i] * vec_sigmoid(g[i]) * u[i];
 }
 
@@ -14,16 +15,16 @@ static inline float slope(float g) {
 }
 
 /* Two loops each, because a choice inside one keeps compilers from vectorising it. */
-GRAFT_CLONES static void backward_g(float *restrict dg, bool acc, const float *restrict dy, const float *restrict g,
-                                    const float *restrict u, int64_t n) {
+GRAFT_CLONES static void silu_mul_gradient_g(float *restrict dg, bool acc, const float *restrict dy,
+                                             const float *restrict g, const float *restrict u, int64_t n) {
     if (acc)
         for (int64_t i = 0; i < n; i++) dg[i] += dy[i] * u[i] * slope(g[i]);
     else
         for (int64_t i = 0; i < n; i++) dg[i] = dy[i] * u[i] * slope(g[i]);
 }
 
-GRAFT_CLONES static void backward_u(float *restrict du, bool acc, const float *restrict dy, const float *restrict g,
-                                    int64_t n) {
+GRAFT_CLONES static void silu_mul_gradient_u(float *restrict du, bool acc, const float *restrict dy,
+                                             const float *restrict g, int64_t n) {
     if (acc)
         for (int64_t i = 0; i < n; i++) du[i] += dy[i] * (g[i] * vec_sigmoid(g[i]));
     else
@@ -31,8 +32,8 @@ GRAFT_CLONES static void backward_u(float *restrict du, bool acc, const float *r
 }
 
 /* Both gradients at once share the sigmoid: the usual case. */
-GRAFT_CLONES static void backward_both(float *restrict dg, float *restrict du, const float *restrict dy,
-                                       const float *restrict g, const float *restrict u, int64_t n) {
+GRAFT_CLONES static void silu_mul_gradients(float *restrict dg, float *restrict du, const float *restrict dy,
+                                            const float *restrict g, const float *restrict u, int64_t n) {
     for (int64_t i = 0; i < n; i++) {
         float s = vec_sigmoid(g[i]);
         dg[i] = dy[i] * u[i] * (s * (1.0f + g[i] * (1.0f - s)));
@@ -46,7 +47,7 @@ void cpu_silu_mul_fwd(const op_io_t *io) {
     int64_t n = view_count(&io->out[0]);
 #pragma omp parallel for schedule(static)
     for (int64_t t = 0; t < block_count(n); t++)
-        forward(y + t * BLOCK, g + t * BLOCK, u + t * BLOCK, block_length(n, t));
+        silu_mul_block(y + t * BLOCK, g + t * BLOCK, u + t * BLOCK, block_length(n, t));
 }
 
 void cpu_silu_mul_bwd(const op_io_t *io) {
@@ -58,10 +59,10 @@ void cpu_silu_mul_bwd(const op_io_t *io) {
     for (int64_t t = 0; t < block_count(n); t++) {
         int64_t p = t * BLOCK, length = block_length(n, t);
         if (dg && du && !acc_g && !acc_u) {
-            backward_both(dg + p, du + p, dy + p, g + p, u + p, length);
+            silu_mul_gradients(dg + p, du + p, dy + p, g + p, u + p, length);
             continue;
         }
-        if (dg) backward_g(dg + p, acc_g, dy + p, g + p, u + p, length);
-        if (du) backward_u(du + p, acc_u, dy + p, g + p, length);
+        if (dg) silu_mul_gradient_g(dg + p, acc_g, dy + p, g + p, u + p, length);
+        if (du) silu_mul_gradient_u(du + p, acc_u, dy + p, g + p, length);
     }
 }
