@@ -103,9 +103,9 @@ model_bad() { # TEXT DIRECTORY
 model_bad "missing" missing
 model_bad "no-config & config.json" no-config
 model_bad "config.json" config-broken
-model_bad "config.json & mamba" config-family
-model_bad "config.json & num_attention_heads" config-heads
-model_bad "config.json & hidden_size" config-negative
+model_bad "config-family & mamba" config-family
+model_bad "config-heads/config.json & heads" config-heads
+model_bad "config-negative/config.json & hidden" config-negative
 model_bad "config.json & num_hidden_layers" config-string
 model_bad "no-weights" no-weights
 model_bad "model.safetensors" st-empty

@@ -66,7 +66,7 @@ same() {
     for group in /trainable /optimizer; do
         h5diff -q "$1" "$2" $group $group || { h5diff -r "$1" "$2" $group $group | head -20; die "$1 and $2 differ in $group"; }
         # h5diff is content with two empty groups; a comparison of nothing is no proof
-        h5ls -r "$1$group" | grep -q Dataset || die "$1 has no tensor in $group"
+        [ "$(h5ls -r "$1$group" | grep -c Dataset)" != 0 ] || die "$1 has no tensor in $group"
     done
 }
 

@@ -2,7 +2,7 @@
 # Stopping and going on: USR1 and TERM save and exit 75; a resume on another number of ranks ends in the same bits; a
 # damaged newest checkpoint is named and the one before it used; a changed configuration is refused.
 . "$(dirname "$0")/common.sh"
-options=(training.max_steps=400 save_steps=100 save_total_limit=0 eval_steps=0)
+options=(training.max_steps=120 save_steps=40 save_total_limit=0 eval_steps=0)
 train 1 straight "${options[@]}" 2>log || { cat log; die "the undisturbed run"; }
 
 for signal in USR1 TERM; do
