@@ -4,6 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include "train/cli/cli.h"
+#include "train/cli/options.h"
+#include "train/cli/session.h"
 #include "train/export/export.h"
 #include "train/run/loaded.h"
 
@@ -11,33 +13,16 @@ typedef struct job {
     const char *checkpoint, *out, *format, *model;
 } job_t;
 
-static const char help[] = "say graft export CHECKPOINT --format peft|merged-safetensors OUT [--model PATH]";
-
 static status_t parse_args(int argc, char **argv, job_t *job) {
-    for (int i = 1; i < argc; i++) {
-        const char **value = !strcmp(argv[i], "--format")  ? &job->format
-                             : !strcmp(argv[i], "--model") ? &job->model
-                                                           : NULL;
-        if (value) {
-            if (*value) return st_raise(ST_USAGE, "export", "%s is given twice; give it once", argv[i]);
-            if (i + 1 == argc) return st_raise(ST_USAGE, "export", "%s needs a value; %s", argv[i], help);
-            *value = argv[++i];
-        } else if (argv[i][0] == '-' && argv[i][1]) {
-            return st_raise(ST_USAGE, "export", "unknown option '%s'; options are --format and --model", argv[i]);
-        } else if (!job->checkpoint) {
-            job->checkpoint = argv[i];
-        } else if (!job->out) {
-            job->out = argv[i];
-        } else {
-            return st_raise(ST_USAGE, "export", "'%s' is one argument too many; %s", argv[i], help);
-        }
-    }
-    if (!job->checkpoint || !job->out || !job->format)
-        return st_raise(ST_USAGE, "export", "no %s; %s",
-                        !job->checkpoint ? "checkpoint"
-                        : !job->out      ? "directory to write"
-                                         : "format",
-                        help);
+    const option_row_t rows[] = {{"--format", OPTION_STRING, &job->format, 0, 0},
+                                 {"--model", OPTION_STRING, &job->model, 0, 0},
+                                 {NULL, OPTION_FLAG, NULL, 0, 0}};
+    const char *usage = "graft export CHECKPOINT --format peft|merged-safetensors OUT [--model PATH]";
+    const char *path[2] = {NULL, NULL};
+    TRY(options_parse(argc, argv, rows, path, 2, usage));
+    job->checkpoint = path[0];
+    job->out = path[1];
+    if (!job->format) return st_raise(ST_USAGE, "command line", "--format is missing; usage: %s", usage);
     return ST_OK;
 }
 
@@ -45,7 +30,7 @@ static status_t parse_args(int argc, char **argv, job_t *job) {
 static status_t refuse_self(const char *in, const char *out) {
     char a[PATH_MAX], b[PATH_MAX];
     if (!realpath(in, a) || !realpath(out, b) || strcmp(a, b)) return ST_OK;
-    return st_raise(ST_USAGE, out, "is what is exported; name another directory");
+    return st_raise(ST_USAGE, out, "is read for this export; name another directory to write");
 }
 
 static status_t find_base(const job_t *job, char **base) {
@@ -79,14 +64,20 @@ static status_t export(const job_t *job, const export_format_t *format, const ch
     return st;
 }
 
-status_t cmd_export(int argc, char **argv) {
+/* Under a launcher rank 0 does the work. */
+static status_t body(comm_t *comm, int argc, char **argv) {
     job_t job = {0};
     const export_format_t *format = NULL;
     TRY(parse_args(argc, argv, &job));
     TRY(export_format_find(job.format, &format));
+    if (comm_rank(comm)) return ST_OK;
     char *base = NULL;
     status_t st = find_base(&job, &base);
     if (st == ST_OK) st = export(&job, format, base);
     free(base);
     return st;
+}
+
+status_t cmd_export(int argc, char **argv) {
+    return session_run(body, argc, argv);
 }
