@@ -1,0 +1,192 @@
+#include "tests/common/tiny_model.h"
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+#include <cmocka.h>
+#include "data/safetensors.h"
+#include "kernels/philox.h"
+#include "train/run/micro.h"
+#include "train/run/registry.h"
+
+const char tiny_llama[] =
+    "{\"model_type\": \"llama\", \"vocab_size\": 37, \"hidden_size\": 24, \"num_hidden_layers\": 2,"
+    "\"num_attention_heads\": 3, \"num_key_value_heads\": 1, \"intermediate_size\": 20,"
+    "\"max_position_embeddings\": 64, \"tie_word_embeddings\": true}";
+const char tiny_gpt2[] = "{\"model_type\": \"gpt2\", \"vocab_size\": 37, \"n_embd\": 24, \"n_layer\": 2, \"n_head\": 3,"
+                         "\"n_positions\": 64, \"n_inner\": 28}";
+
+static void ok(status_t st) {
+    if (st != ST_OK) fail_msg("%s: %s", st_name(st), st_message());
+}
+
+static double uniform(uint64_t stream, uint64_t index) {
+    uint32_t word[4];
+    rng_words(29, RNG_SAMPLE, stream, index, word);
+    return 2 * (double)rng_unit(word[0]) - 1;
+}
+
+static bool ends_with(const char *s, const char *end) {
+    size_t n = strlen(s), m = strlen(end);
+    return n >= m && !strcmp(s + n - m, end);
+}
+
+/* Norm weights lie around 1, everything else around 0. */
+static float *random_tensor(const char *name, bool norm, int64_t n) {
+    float *x = calloc((size_t)n, sizeof *x);
+    assert_non_null(x);
+    uint64_t stream = 0;
+    for (const char *c = name; *c; c++) stream = stream * 131 + (unsigned char)*c;
+    for (int64_t i = 0; i < n; i++) x[i] = (float)((norm ? 1.0 : 0.0) + 0.4 * uniform(stream, (uint64_t)i));
+    return x;
+}
+
+/* What the family declares, as a file would have it. */
+static void write_weights(const char *path, const model_t *m) {
+    safetensors_out_t *out = calloc((size_t)m->n_weight, sizeof *out);
+    assert_non_null(out);
+    for (int64_t i = 0; i < m->n_weight; i++) {
+        const model_weight_t *w = &m->weight[i];
+        const view_t *v = &m->params.item[w->param].value;
+        bool turn = w->flags & WEIGHT_TRANSPOSED, norm = v->rank == 1 && ends_with(w->hf, ".weight");
+        out[i] = (safetensors_out_t){.name = w->hf, .store = STORE_F32, .rank = v->rank};
+        for (int k = 0; k < v->rank; k++) out[i].dim[k] = v->dim[turn ? v->rank - 1 - k : k];
+        out[i].data = random_tensor(w->hf, norm, view_count(v));
+    }
+    ok(safetensors_write(path, out, m->n_weight));
+    for (int64_t i = 0; i < m->n_weight; i++) free((float *)(uintptr_t)out[i].data);
+    free(out);
+}
+
+static void read_method(tiny_t *t, const char *method) {
+    char text[1024];
+    snprintf(text, sizeof text,
+             "model: m\nmethod: %s\ndata: {train: d.jsonl, format: text, max_seq_length: 32}\n"
+             "training: {global_batch_size: 4, micro_batch_tokens: 64, max_steps: 5, learning_rate: 1.0e-3, seed: 5}\n"
+             "output_dir: o\n",
+             method);
+    ok(config_parse("test.yaml", text, strlen(text), NULL, 0, registry_methods(), &t->config));
+    assert_int_equal(t->config.method_count, 1);
+    t->method = method_find(t->config.method[0].type);
+    assert_non_null(t->method);
+}
+
+void tiny_open(tiny_t *t, const char *config_json, const char *method, dtype_t real) {
+    const char *base = getenv("TMPDIR");
+    char dir[512], config[600], file[600];
+    memset(t, 0, sizeof *t);
+    snprintf(dir, sizeof dir, "%s/graft-tiny-XXXXXX", base ? base : "/tmp");
+    assert_non_null(mkdtemp(dir));
+    snprintf(config, sizeof config, "%s/config.json", dir);
+    snprintf(file, sizeof file, "%s/model.safetensors", dir);
+    FILE *f = fopen(config, "wb");
+    assert_non_null(f);
+    assert_true(fputs(config_json, f) >= 0);
+    assert_int_equal(fclose(f), 0);
+    /* a directory with one unrelated tensor is enough to learn which tensors the family wants */
+    const float zero = 0;
+    ok(safetensors_write(file, &(safetensors_out_t){"none", STORE_F32, 1, {1}, &zero}, 1));
+    weights_t *w;
+    ok(weights_open(dir, &w));
+    ok(model_open(w, real, &t->model));
+    write_weights(file, &t->model);
+    model_close(&t->model);
+    weights_close(w);
+
+    ok(weights_open(dir, &w));
+    ok(model_open(w, real, &t->model));
+    read_method(t, method);
+    ok(t->method->open(t->config.method[0].cfg, &t->model, &t->self));
+    t->hook = t->method->hook(t->self);
+    ok(param_set_alloc(&t->model.params, true));
+    ok(model_load(&t->model, w));
+    t->method->init(t->self, &t->model, 11);
+    weights_close(w);
+    unlink(config);
+    unlink(file);
+    assert_int_equal(rmdir(dir), 0);
+}
+
+void tiny_close(tiny_t *t) {
+    t->method->close(t->self);
+    model_close(&t->model);
+    config_release(&t->config);
+}
+
+void tiny_randomize(tiny_t *t) {
+    const param_set_t *s = &t->model.params;
+    for (int64_t i = 0; i < s->n_trainable; i++) {
+        float x = (float)(0.5 * uniform(77, (uint64_t)i));
+        if (s->real == DT_F64)
+            ((double *)s->trainable)[i] = (double)x;
+        else
+            ((float *)s->trainable)[i] = x;
+    }
+}
+
+void tiny_batch(batch_t *b, const int32_t *length, int64_t n, int64_t first, int64_t vocab) {
+    int64_t total = 0;
+    for (int64_t s = 0; s < n; s++) total += length[s];
+    ok(batch_init(b, total > n ? total : n));
+    b->n_seqs = n;
+    b->cu_seqlens[0] = 0;
+    for (int64_t s = 0; s < n; s++) {
+        uint64_t number = (uint64_t)(first + s);
+        for (int32_t k = 0; k < length[s]; k++) {
+            int64_t at = b->n_tokens++;
+            uint32_t word[4], next[4];
+            rng_words(3, RNG_SAMPLE, number, (uint64_t)k, word);
+            rng_words(3, RNG_SAMPLE, number, (uint64_t)k + 1, next);
+            b->ids[at] = (int32_t)(word[0] % (uint32_t)vocab);
+            b->positions[at] = k;
+            b->token_key[at] = number << 32 | (uint64_t)k;
+            if (k + 1 == length[s] || word[1] % 4 == 0) continue;
+            b->loss_row[b->n_loss] = (int32_t)at;
+            b->targets[b->n_loss] = (int32_t)(next[0] % (uint32_t)vocab);
+            b->loss_weight[b->n_loss] = 0.25f + rng_unit(word[2]);
+            b->weight_sum += (double)b->loss_weight[b->n_loss++];
+        }
+        b->cu_seqlens[s + 1] = (int32_t)b->n_tokens;
+    }
+}
+
+double tiny_run(tiny_t *t, tiny_how_t how, const batch_t *b, void *grad) {
+    build_t build;
+    const build_options_t options = {.tail = TAIL_LOSS,
+                                     .with_grad = grad != NULL,
+                                     .recompute = how.recompute,
+                                     .capacity = {b->n_tokens, b->n_loss, b->n_seqs}};
+    ok(build_open(&t->model, how.backend, &t->hook, how.bare ? 0 : 1, options, &build));
+    micro_load(&build, b);
+    tape_set_step(build.tape, (op_step_t){9, how.step, grad != NULL});
+    double loss = micro_forward(&build);
+    if (grad) {
+        tape_set_grad(build.tape, grad);
+        tape_backward(build.tape);
+    }
+    build_close(&build);
+    return loss;
+}
+
+void *tiny_zeros(const tiny_t *t) {
+    void *p = calloc((size_t)t->model.params.n_trainable + 1, dtype_size(t->model.params.real));
+    assert_non_null(p);
+    return p;
+}
+
+double tiny_at(const void *data, dtype_t real, int64_t i) {
+    return real == DT_F64 ? ((const double *)data)[i] : (double)((const float *)data)[i];
+}
+
+double tiny_distance(const void *x, const void *y, dtype_t real, int64_t n) {
+    double error = 0, size = 0;
+    for (int64_t i = 0; i < n; i++) {
+        double a = tiny_at(x, real, i), b = tiny_at(y, real, i);
+        error += (a - b) * (a - b);
+        size += b * b;
+    }
+    return size > 0 ? sqrt(error / size) : sqrt(error);
+}

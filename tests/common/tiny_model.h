@@ -1,0 +1,48 @@
+/* A tiny model with random weights, a method on it and made-up batches, for tests of the whole engine.
+ *
+ * The model is written as a Hugging Face directory and opened as a user's would be; the directory is gone again when
+ * tiny_open returns. Its weights are float32 numbers in every precision, so that a double and a float model agree.
+ * Every function asserts that it succeeds. *local* */
+#pragma once
+#include "data/batch.h"
+#include "kernels/op.h"
+#include "train/methods/method.h"
+
+typedef struct tiny {
+    model_t model;
+    config_t config;
+    const method_t *method;
+    void *self;
+    hook_t hook;
+} tiny_t;
+
+extern const char tiny_llama[]; /* config.json: three query heads per key/value head, tied */
+extern const char tiny_gpt2[];
+
+/* config_json: config.json of any family. method: the section of a configuration, as YAML flow text. The trainable
+ * tensors have the method's initial values. */
+void tiny_open(tiny_t *t, const char *config_json, const char *method, dtype_t real);
+void tiny_close(tiny_t *t);
+/* Trainable tensors that are 0 at first get values, too. */
+void tiny_randomize(tiny_t *t);
+
+/* A batch of n sequences of the given lengths; the first one is number `first` in the step. Tokens, targets, weights
+ * and keys depend on a sequence's number and the place in it alone. */
+void tiny_batch(batch_t *b, const int32_t *length, int64_t n, int64_t first, int64_t vocab);
+
+/* How tiny_run runs. */
+typedef struct tiny_how {
+    const backend_t *backend;
+    bool bare; /* without the method */
+    bool recompute;
+    uint64_t step;
+} tiny_how_t;
+/* One forward; the loss. With `grad` (n_trainable elements of the model's type, added to) a backward, too. */
+double tiny_run(tiny_t *t, tiny_how_t how, const batch_t *b, void *grad);
+
+/* n_trainable zeros of the model's type; the caller frees. */
+void *tiny_zeros(const tiny_t *t);
+/* Element i of an array of the model's type. */
+double tiny_at(const void *data, dtype_t real, int64_t i);
+/* |x - y| / |y| over n numbers. */
+double tiny_distance(const void *x, const void *y, dtype_t real, int64_t n);

@@ -1,0 +1,3 @@
+# Tests of the whole engine share a tiny model and its batches.
+target_sources(arch_test_engine PRIVATE common/tiny_model.c)
+target_sources(method_test_contract PRIVATE common/tiny_model.c)

@@ -1,0 +1,188 @@
+/* What every method promises on every family: a table of pairs, the same checks for each. A new method or family is a
+ * new row. */
+#include <math.h>
+#include <omp.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <xxhash.h>
+#include <cmocka.h>
+#include "tests/common/tiny_model.h"
+#include "train/optim/adamw.h"
+
+typedef struct row {
+    const char *method, *dropout; /* the second has dropout 0.3 */
+    const char *config;
+    int64_t trainable; /* counted by hand */
+} row_t;
+
+#define LORA(targets)                                                                                                  \
+    "{type: lora, r: 4, lora_alpha: 8, target_modules: " targets "}",                                                  \
+        "{type: lora, r: 4, lora_alpha: 8, lora_dropout: 0.3, target_modules: " targets "}"
+
+/* Llama: q, o 24 -> 24; k, v 24 -> 8; gate, up 24 -> 20; down 20 -> 24. GPT-2: 24 -> 72, 24 -> 24, 24 -> 28, 28 -> 24.
+ */
+static const row_t rows[] = {
+    {LORA("all-linear"), tiny_llama, 2 * 4 * (2 * 48 + 2 * 32 + 3 * 44)},
+    {LORA("[q_proj, v_proj]"), tiny_llama, 2 * 4 * (48 + 32)},
+    {LORA("all-linear"), tiny_gpt2, 2 * 4 * (96 + 48 + 2 * 52)},
+    {LORA("[c_attn]"), tiny_gpt2, 2 * 4 * 96},
+};
+enum { ROWS = sizeof rows / sizeof *rows, SEQS = 4 };
+static const int32_t lengths[SEQS] = {9, 1, 14, 6};
+static const tiny_how_t cpu = {.backend = &backend_cpu};
+
+typedef struct bench {
+    tiny_t t;
+    batch_t b;
+    float *grad, *other;
+    size_t bytes; /* of a gradient */
+} bench_t;
+
+static void open_bench(bench_t *s, const char *method, const char *config) {
+    tiny_open(&s->t, config, method, DT_F32);
+    tiny_batch(&s->b, lengths, SEQS, 0, s->t.model.config.vocab);
+    s->grad = tiny_zeros(&s->t);
+    s->other = tiny_zeros(&s->t);
+    s->bytes = (size_t)s->t.model.params.n_trainable * sizeof(float);
+}
+
+static void close_bench(bench_t *s) {
+    free(s->grad);
+    free(s->other);
+    batch_release(&s->b);
+    tiny_close(&s->t);
+}
+
+static void test_starts_as_the_base(void **state) {
+    (void)state;
+    for (int i = 0; i < ROWS; i++) {
+        bench_t s;
+        open_bench(&s, rows[i].method, rows[i].config);
+        assert_int_equal(s.t.model.params.n_trainable, rows[i].trainable);
+        double base = tiny_run(&s.t, (tiny_how_t){.backend = &backend_cpu, .bare = true}, &s.b, NULL);
+        double adapted = tiny_run(&s.t, cpu, &s.b, NULL);
+        double training = tiny_run(&s.t, cpu, &s.b, s.grad);
+        assert_true(base > 1);
+        assert_memory_equal(&adapted, &base, sizeof base);
+        assert_memory_equal(&training, &base, sizeof base);
+        close_bench(&s);
+    }
+}
+
+static void test_every_tensor_learns(void **state) {
+    (void)state;
+    for (int i = 0; i < ROWS; i++) {
+        bench_t s;
+        open_bench(&s, rows[i].method, rows[i].config);
+        tiny_randomize(&s.t);
+        tiny_run(&s.t, cpu, &s.b, s.grad);
+        for (int64_t k = 0; k < s.t.model.params.count; k++) {
+            const param_t *p = &s.t.model.params.item[k];
+            double size = 0;
+            if (!p->trainable) continue;
+            for (int64_t e = 0; e < view_count(&p->value); e++) size += fabs((double)s.grad[p->offset + e]);
+            if (!(size > 0 && isfinite(size))) fail_msg("%s has gradient %g", p->name, size);
+        }
+        close_bench(&s);
+    }
+}
+
+static void test_trains_only_its_own(void **state) {
+    (void)state;
+    for (int i = 0; i < ROWS; i++) {
+        bench_t s;
+        open_bench(&s, rows[i].method, rows[i].config);
+        const param_set_t *p = &s.t.model.params;
+        size_t frozen = (size_t)p->n_frozen * sizeof(float);
+        uint64_t before = XXH64(p->frozen, frozen, 0);
+        double first = 0, loss = 0;
+        adamw_t a;
+        assert_int_equal(adamw_open(p, 0.9, 0.999, 1e-8, 0.01, &a), ST_OK);
+        for (int step = 0; step < 20; step++) {
+            memset(s.grad, 0, s.bytes);
+            loss = tiny_run(&s.t, cpu, &s.b, s.grad);
+            if (!step) first = loss;
+            grad_scale_and_clip(s.grad, p->n_trainable, 1.0 / s.b.weight_sum, 1.0);
+            adamw_update(&a, p, s.grad, 1e-2);
+        }
+        assert_true(XXH64(p->frozen, frozen, 0) == before);
+        assert_true(loss < 0.95 * first);
+        adamw_close(&a);
+        close_bench(&s);
+    }
+}
+
+/* Runs twice; loss and gradient must have the same bits. */
+static void assert_same_bits(bench_t *s, tiny_how_t x, int threads_x, tiny_how_t y, int threads_y) {
+    int before = omp_get_max_threads();
+    memset(s->grad, 0, s->bytes);
+    memset(s->other, 0, s->bytes);
+    omp_set_num_threads(threads_x);
+    double a = tiny_run(&s->t, x, &s->b, s->grad);
+    omp_set_num_threads(threads_y);
+    double b = tiny_run(&s->t, y, &s->b, s->other);
+    omp_set_num_threads(before);
+    assert_memory_equal(&a, &b, sizeof a);
+    assert_memory_equal(s->grad, s->other, s->bytes);
+}
+
+static void test_execution_changes_no_bit(void **state) {
+    (void)state;
+    const tiny_how_t replay = {.backend = &backend_cpu, .recompute = true};
+    for (int i = 0; i < 2 * ROWS; i++) {
+        bench_t s;
+        open_bench(&s, i % 2 ? rows[i / 2].dropout : rows[i / 2].method, rows[i / 2].config);
+        tiny_randomize(&s.t);
+        assert_same_bits(&s, cpu, 1, replay, 1);
+        assert_same_bits(&s, cpu, 1, cpu, 2);
+        close_bench(&s);
+    }
+}
+
+static void test_dropout_belongs_to_the_step(void **state) {
+    (void)state;
+    const tiny_how_t later = {.backend = &backend_cpu, .step = 1};
+    for (int i = 0; i < ROWS; i++) {
+        bench_t s;
+        open_bench(&s, rows[i].dropout, rows[i].config);
+        tiny_randomize(&s.t);
+        assert_same_bits(&s, cpu, 1, cpu, 1);
+        assert_same_bits(&s, later, 1, later, 1);
+        memset(s.other, 0, s.bytes);
+        tiny_run(&s.t, cpu, &s.b, s.other);
+        assert_true(tiny_distance(s.grad, s.other, DT_F32, s.t.model.params.n_trainable) > 1e-2);
+        close_bench(&s);
+    }
+}
+
+static void test_dropout_ignores_packing(void **state) {
+    (void)state;
+    for (int i = 0; i < ROWS; i++) {
+        bench_t s;
+        open_bench(&s, rows[i].dropout, rows[i].config);
+        tiny_randomize(&s.t);
+        double packed = tiny_run(&s.t, cpu, &s.b, s.grad), sum = 0;
+        for (int k = 0; k < SEQS; k++) {
+            batch_t one;
+            tiny_batch(&one, &lengths[k], 1, k, s.t.model.config.vocab);
+            sum += tiny_run(&s.t, cpu, &one, s.other);
+            batch_release(&one);
+        }
+        assert_true(fabs(packed - sum) <= 1e-5 * packed);
+        assert_true(tiny_distance(s.grad, s.other, DT_F32, s.t.model.params.n_trainable) <= 1e-5);
+        close_bench(&s);
+    }
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_starts_as_the_base),          cmocka_unit_test(test_every_tensor_learns),
+        cmocka_unit_test(test_trains_only_its_own),         cmocka_unit_test(test_execution_changes_no_bit),
+        cmocka_unit_test(test_dropout_belongs_to_the_step), cmocka_unit_test(test_dropout_ignores_packing),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
