@@ -3,8 +3,15 @@
 #include "kernels/cpu/cpu.h"
 #include "kernels/cpu/vecmath.h"
 
-/* CHUNK rows of logits at a time; for dW tiles of WEIGHT_ROWS rows of W against WEIGHT_CHUNK rows of h. */
-enum { CHUNK = 64, WEIGHT_ROWS = 256, WEIGHT_CHUNK = 256, RUN = 1024 };
+/* At most CHUNK rows of logits at a time; for dW tiles of WEIGHT_ROWS rows of W against WEIGHT_CHUNK rows of h. */
+enum { CHUNK = 128, WEIGHT_ROWS = 256, WEIGHT_CHUNK = 256, RUN = 1024 };
+
+/* Rows of one chunk: an even number of equal chunks, because one chunk is long work and two threads are the least. */
+static int64_t chunk_rows(int64_t m) {
+    int64_t parts = cpu_parts(m, CHUNK);
+    parts += parts % 2;
+    return parts ? ((m + parts - 1) / parts + 7) / 8 * 8 : CHUNK;
+}
 
 static int64_t thread_part(const op_io_t *io) {
     return cpu_max(CHUNK * io->in[LCE_W].dim[0], WEIGHT_ROWS * WEIGHT_CHUNK);
@@ -61,7 +68,7 @@ static void forward_chunk(const op_io_t *io, int64_t first, int64_t rows, float 
 }
 
 void cpu_linear_cross_entropy_fwd(const op_io_t *io) {
-    int64_t m = io->in[LCE_H].dim[0], tile = cpu_tile(m, CHUNK);
+    int64_t m = io->in[LCE_H].dim[0], tile = chunk_rows(m);
     double *losses = io->scratch, loss = 0;
 #pragma omp parallel for schedule(static)
     for (int64_t t = 0; t < cpu_parts(m, tile); t++)

@@ -6,7 +6,11 @@
 #include <cmocka.h>
 #include <math.h>
 #include <omp.h>
+#include <stdlib.h>
 #include <string.h>
+#include "kernels/ops/attention.h"
+#include "kernels/ops/attention_cached.h"
+#include "kernels/ops/lowrank.h"
 #include "kernels/philox.h"
 #include "tests/op/common_case.h"
 
@@ -263,6 +267,96 @@ static void test_scratch(void **state) {
         }
 }
 
+/* A number that is none must not vanish in a kernel that limits or compares: the check for it comes later. */
+static void test_nan(void **state) {
+    (void)state;
+    for (int n = 0; n < op_case_count; n++) {
+        const op_case_t *c = &op_cases[n];
+        run_t r;
+        if (c->op == OP_ROPE_TABLE || c->op == OP_COLS || c->op == OP_EMBEDDING || c->in[0].dim[0] == 0) continue;
+        run_make(&r, c, &backend_cpu, &all);
+        for (int sign = -1; sign <= 1; sign += 2) {
+            bool found = false;
+            ((float *)r.io.in[0].data)[0] = copysignf(NAN, (float)sign);
+            run_forward(&r);
+            for (int64_t i = 0; i < view_count(&r.io.out[0]); i++) found = found || isnan(view_at(&r.io.out[0], i));
+            if (!found && view_count(&r.io.out[0])) fail_msg("%s loses NaN", c->name);
+        }
+        run_release(&r);
+    }
+}
+
+/* Tokens that go through the cache in pieces see what they see in one piece. */
+static void test_cache_in_pieces(void **state) {
+    (void)state;
+    enum { LENGTH = 9, HEADS = 3, DIM = 5 };
+    static const int32_t cu[] = {0, LENGTH}, piece[] = {0, 4, 5, LENGTH};
+    const attention_attr_t attr = {HEADS, 1, DIM, 0.7};
+    const attention_cached_attr_t cached = {HEADS, 1, DIM, 16, 0.7};
+    const op_case_t one = {"attention",
+                           OP_ATTENTION,
+                           &attr,
+                           {{'r', 2, {LENGTH, HEADS * DIM, 0}, NULL},
+                            {'r', 2, {LENGTH, DIM, 0}, NULL},
+                            {'r', 2, {LENGTH, DIM, 0}, NULL},
+                            {'i', 1, {2, 0, 0}, cu}},
+                           false};
+    for (size_t b = 0; b < 3; b++) {
+        run_t r;
+        double cache[2 * 16 * DIM] = {0}, o[LENGTH * HEADS * DIM];
+        size_t size = dtype_size(backends[b]->real);
+        run_make(&r, &one, backends[b], &all);
+        for (int p = 0; p < 3; p++) {
+            int32_t now[] = {0, piece[p + 1] - piece[p]}, past[] = {piece[p]};
+            op_io_t io = {.attr = &cached};
+            for (int i = ATTENTION_CACHED_Q; i <= ATTENTION_CACHED_V; i++) {
+                io.in[i] = r.io.in[i];
+                io.in[i].data = (char *)r.io.in[i].data + (size_t)(piece[p] * r.io.in[i].dim[1]) * size;
+                io.in[i].dim[0] = now[1];
+            }
+            io.in[ATTENTION_CACHED_CU] = (view_t){now, DT_I32, 1, {2, 0, 0}};
+            io.in[ATTENTION_CACHED_PAST] = (view_t){past, DT_I32, 1, {1, 0, 0}};
+            io.in[ATTENTION_CACHED_CACHE] = (view_t){cache, backends[b]->real, 3, {2, 16, DIM}};
+            io.out[0] = io.in[0];
+            io.out[0].data = (char *)o + (size_t)(piece[p] * HEADS * DIM) * size;
+            io.scratch = malloc(backends[b]->kernel[OP_ATTENTION_CACHED].scratch(&io));
+            assert_non_null(io.scratch);
+            backends[b]->kernel[OP_ATTENTION_CACHED].fwd(&io);
+            free(io.scratch);
+        }
+        view_t got = r.io.out[0];
+        got.data = o;
+        compare(&one, "cached output", 0, &got, &r.io.out[0], 1e-6, false);
+        run_release(&r);
+    }
+}
+
+/* The share of kept elements is 1 - p within 4 standard deviations, and another step has another mask. */
+static void test_dropout(void **state) {
+    (void)state;
+    const int64_t rows = 64, k = 96;
+    const double p = 0.3;
+    uint64_t index = 0, last = 0;
+    int64_t kept[2] = {0}, equal = 0;
+    for (int64_t n = 0; n < rows * k / 4; n++) {
+        uint32_t word[2][4];
+        index = lowrank_dropout_index((uint64_t)(n / (k / 4)), 3, n % (k / 4));
+        if (n > 0 && index == last) fail_msg("two groups share a counter");
+        last = index;
+        for (int s = 0; s < 2; s++) rng_words(11, RNG_DROPOUT, (uint64_t)s, index, word[s]);
+        for (int i = 0; i < 4; i++) {
+            bool keep[2] = {(double)rng_unit(word[0][i]) >= p, (double)rng_unit(word[1][i]) >= p};
+            kept[0] += keep[0];
+            kept[1] += keep[1];
+            equal += keep[0] == keep[1];
+        }
+    }
+    double count = (double)(rows * k), deviation = sqrt(count * p * (1 - p));
+    for (int s = 0; s < 2; s++) assert_true(fabs((double)kept[s] - count * (1 - p)) < 4 * deviation);
+    double expected = count * (p * p + (1 - p) * (1 - p));
+    assert_true(fabs((double)equal - expected) < 4 * sqrt(expected));
+}
+
 /* Known answers of Random123. */
 static void test_philox(void **state) {
     (void)state;
@@ -281,7 +375,8 @@ int main(void) {
         cmocka_unit_test(test_philox),      cmocka_unit_test(test_tables),  cmocka_unit_test(test_shapes),
         cmocka_unit_test(test_differences), cmocka_unit_test(test_ref_f32), cmocka_unit_test(test_cpu),
         cmocka_unit_test(test_sharing),     cmocka_unit_test(test_needs),   cmocka_unit_test(test_threads),
-        cmocka_unit_test(test_scratch),
+        cmocka_unit_test(test_scratch),     cmocka_unit_test(test_nan),     cmocka_unit_test(test_cache_in_pieces),
+        cmocka_unit_test(test_dropout),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
