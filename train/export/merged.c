@@ -135,7 +135,6 @@ static status_t engines(const export_source_t *s, FILE *out) {
     return ST_OK;
 }
 
-extern const export_format_t export_merged;
 const export_format_t export_merged = {
     .name = "merged-safetensors",
     .doc = "Merged model",

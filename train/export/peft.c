@@ -67,7 +67,6 @@ static status_t engines(const export_source_t *s, FILE *out) {
 
 static const char *const files[] = {"adapter_config.json", "adapter_model.safetensors", NULL};
 
-extern const export_format_t export_peft;
 const export_format_t export_peft = {
     .name = "peft",
     .doc = "PEFT adapter",

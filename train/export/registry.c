@@ -1,7 +1,7 @@
 #include <string.h>
+#include "kernels/buf.h"
 #include "train/export/export.h"
 #include "train/export/export_dir.h"
-#include "kernels/buf.h"
 
 extern const export_format_t export_peft, export_merged;
 

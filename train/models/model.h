@@ -67,8 +67,8 @@ typedef struct family {
     int layer_params;                   /* length of a row of model_t.layer_param */
     status_t (*read_hf)(const json_t *config, const char *where, model_config_t *c);
     status_t (*read_gguf)(const gguf_t *file, const char *where, model_config_t *c);
-    status_t (*write_hf)(const model_t *m,
-                         json_t **out); /* a config.json for these weights; ST_USAGE if there is none */
+    /* A config.json for these weights, owned by the caller; ST_USAGE, with the reason, if there is none. */
+    status_t (*write_hf)(const model_t *m, json_t **out);
     status_t (*declare)(model_t *m);
     void (*build)(struct build *b); /* emits embedding to final norm; see train/models/build.h */
 } family_t;
