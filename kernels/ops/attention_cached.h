@@ -6,7 +6,14 @@
  * out: o [N,H*hd]. */
 #pragma once
 #include <stdint.h>
-enum { ATTENTION_CACHED_Q, ATTENTION_CACHED_K, ATTENTION_CACHED_V, ATTENTION_CACHED_CU, ATTENTION_CACHED_PAST, ATTENTION_CACHED_CACHE };
+enum {
+    ATTENTION_CACHED_Q,
+    ATTENTION_CACHED_K,
+    ATTENTION_CACHED_V,
+    ATTENTION_CACHED_CU,
+    ATTENTION_CACHED_PAST,
+    ATTENTION_CACHED_CACHE
+};
 typedef struct attention_cached_attr {
     int64_t heads, kv_heads, head_dim;
     int64_t places; /* cache rows per slot */

@@ -2,10 +2,10 @@
  * Backward: dt = s * dy' B, dB = s * dy'^T t, dA = dt^T drop(x), dx = drop^T(dt A), dy = dy'.
  * drop(x) zeroes an element with probability p and scales the rest by 1/(1-p); identity when step->training is false or
  * p = 0. The mask of element (n, i) is word (i % 4) of rng_words(seed, RNG_DROPOUT, step, index) with
- * index = hash of (site, key[n], i / 4) as lowrank_dropout_index below: it depends on the token's place in the step, not on its
- * micro-batch; the element is kept when rng_unit(word) >= p.
- * in: y [N,m], x [N,k], A [r,k], B [m,r], key [N] u64 (optional when p = 0); out: y' [N,m], t [N,r].
- * In place on y; y's gradient may share dy's buffer. t is recomputable but small, so it is kept. */
+ * index = hash of (site, key[n], i / 4) as lowrank_dropout_index below: it depends on the token's place in the step,
+ * not on its micro-batch; the element is kept when rng_unit(word) >= p. in: y [N,m], x [N,k], A [r,k], B [m,r], key [N]
+ * u64 (optional when p = 0); out: y' [N,m], t [N,r]. In place on y; y's gradient may share dy's buffer. t is
+ * recomputable but small, so it is kept. */
 #pragma once
 #include <stdint.h>
 enum { LOWRANK_Y, LOWRANK_X, LOWRANK_A, LOWRANK_B, LOWRANK_KEY };
