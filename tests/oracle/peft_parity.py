@@ -33,6 +33,7 @@ EXAMPLES = [{"prompt": f"Define: {s}\n", "completion": f" a {s} is {'not ' * (i 
             for i, s in enumerate(SUBJECTS)]
 EXAMPLES += [{"prompt": f"{s}, in short:", "completion": " " + "naïve 日本語 🙂 "[: 3 + i] + s * (1 + i % 2)}
              for i, s in enumerate(SUBJECTS)]
+TEXTS = [{"text": "A lake is still; a river flows."}, {"text": "naïve 日本語 🙂<|end|>\n\n  x"}]
 
 CASES = {
     "llama": dict(
@@ -52,7 +53,11 @@ CASES = {
 
 
 def tokenize(tok, example, eos):
-    """Prompt and completion apart, what the tokenizer puts in front once, EOS at the end when training."""
+    """What is given and what is predicted: prompt and completion tokenised apart, what the tokenizer puts in front
+    once, EOS at the end when training. Of a text the first token is given."""
+    if "text" in example:
+        ids = tok(example["text"])["input_ids"]
+        return ids[:1], ids[1:]
     prompt = tok(example["prompt"])["input_ids"]
     completion = tok(example["completion"], add_special_tokens=False)["input_ids"]
     return prompt, completion + ([tok.eos_token_id] if eos else [])
@@ -121,14 +126,15 @@ class Judge:
         return p.stdout
 
     def score(self, *arguments):
-        lines = "".join(json.dumps(e, ensure_ascii=i % 2 == 0) + "\n" for i, e in enumerate(EXAMPLES))
+        lines = "".join(json.dumps(e, ensure_ascii=i % 2 == 0) + "\n" for i, e in enumerate(EXAMPLES + TEXTS))
         return [json.loads(line) for line in self.run("score", *arguments, stdin=lines).splitlines()]
 
     def compare_scores(self, what, model, tok, scores):
-        if len(scores) != len(EXAMPLES):
-            raise SystemExit(f"FAIL {self.case}: {what}: {len(scores)} scores for {len(EXAMPLES)} lines")
+        lines = EXAMPLES + TEXTS
+        if len(scores) != len(lines):
+            raise SystemExit(f"FAIL {self.case}: {what}: {len(scores)} scores for {len(lines)} lines")
         worst = 0.0
-        for example, got in zip(EXAMPLES, scores):
+        for example, got in zip(lines, scores):
             prompt, completion = tokenize(tok, example, False)
             if got["tokens"] != completion:
                 raise SystemExit(f"FAIL {self.case}: {what}: tokens {got['tokens']}, transformers has {completion}")
