@@ -58,7 +58,7 @@ static status_t export(const job_t *job, const export_format_t *format, const ch
         export_source_t source = {loaded.weights, &loaded.model, loaded.method, loaded.method_self};
         st = export_run(format, &source, job->out, stdout);
     } else if (!job->model) {
-        st = st_context(st, "base of %s (another place is named with --model)", job->checkpoint);
+        st = st_context(st, "%s on its base (--model names another)", job->checkpoint);
     }
     loaded_close(&loaded);
     return st;
