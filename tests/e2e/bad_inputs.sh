@@ -133,9 +133,9 @@ python3 "$here/bad_files.py" tiny peft good/final.h5
 adapter_bad() { bad 3 "$1" "$graft" eval tiny --adapter "$2" --data heldout.jsonl; }
 adapter_bad "missing" missing
 adapter_bad "peft-broken & adapter_config.json" peft-broken
-adapter_bad "peft-type & adapter_config.json" peft-type
+adapter_bad "peft-type & VERA" peft-type
 adapter_bad "peft-no-weights" peft-no-weights
-adapter_bad "lora_A" peft-missing-tensor
+adapter_bad "lora_B" peft-missing-tensor
 adapter_bad "lora_A" peft-wrong-shape
 adapter_bad "cut.h5" cut.h5
 adapter_bad "flipped.h5" flipped.h5
@@ -143,11 +143,11 @@ adapter_bad "text.h5" text.h5
 bad 3 "cut.h5" "$graft" export cut.h5 --format peft never
 bad 3 "flipped.h5" "$graft" inspect flipped.h5 --verify
 bad 3 "missing" "$graft" inspect missing
-train_bad 3 "cut.h5" resume_from_checkpoint=cut.h5
-train_bad 3 "missing.h5" resume_from_checkpoint=missing.h5
+train_bad 3 "cut.h5" output_dir=other resume_from_checkpoint=cut.h5
+train_bad 3 "missing.h5" output_dir=other resume_from_checkpoint=missing.h5
 mkdir full
 echo kept >full/config.yaml
-bad 1 "peft" "$graft" export good/final.h5 --format peft full/config.yaml/peft
+bad 2 "full/config.yaml/peft" "$graft" export good/final.h5 --format peft full/config.yaml/peft
 
 # ---- under mpirun: every rank ends, with the same code and one message ----
 bad 2 "lora_aplha" mpirun -n 3 "$graft" train run.yaml output_dir=never method.lora_aplha=1
