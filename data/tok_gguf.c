@@ -188,7 +188,7 @@ static status_t read_id(const tokenizer_t *t, const gguf_t *g, const char *key, 
 
 static status_t read_ends(tokenizer_t *t, const gguf_t *g, bool llama, bool add_bos) {
     bool add_eos = false;
-    int32_t bos;
+    int32_t bos = -1;
     gguf_get_bool(g, KEY("add_bos_token"), &add_bos);
     gguf_get_bool(g, KEY("add_eos_token"), &add_eos);
     TRY(read_id(t, g, KEY("bos_token_id"), llama ? 1 : 11, &bos));
