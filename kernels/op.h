@@ -55,9 +55,9 @@ typedef struct op_def {
     uint32_t need[OP_MAX_IN];
     int inplace;     /* the input whose buffer out[0] may take over, -1: none */
     int passthrough; /* the input whose gradient may share gout's buffer, -1: none */
-    /* Sets rank, dims and dtype of every output; in[].data may be NULL. First dims may be negative: step sizes known
-     * later (train/tape/tape.h), so they are compared and passed on, never used as numbers. Says by name what is wrong.
-     */
+    /* Sets rank, dims and dtype of every output; in[].data may be NULL. First dims may be unknown step sizes, for which
+     * the tape puts large numbers (train/tape/tape.c): they are compared and passed on, never computed with beyond +-1.
+     * Says by name what is wrong. */
     status_t (*infer)(const void *attr, const view_t *in, view_t *out);
 } op_def_t;
 

@@ -35,7 +35,8 @@ status_t st_context(status_t code, const char *fmt, ...) {
     int used = vsnprintf(message, sizeof message, fmt, ap);
     va_end(ap);
     if (used < 0 || used >= MESSAGE_BYTES) used = 0;
-    snprintf(message + used, sizeof message - (size_t)used, ": %s", tail);
+    snprintf(message + used, sizeof message - (size_t)used, ": %.*s", MESSAGE_BYTES - 1 - used,
+             tail); /* cut, not lost */
     return code;
 }
 
