@@ -1,3 +1,4 @@
+#include <errno.h>
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -36,6 +37,9 @@ static status_t write_file(trainer_t *t, const char *name) {
     text = json_dumps(method, JSON_SORT_KEYS);
     if (!text) TRY_GOTO(st_nomem("adapter_config", 0), done);
     int64_t epoch = stream_epoch_sequences(t->stream);
+    char base[PATH_MAX]; /* absolute, so that an export from another directory finds it */
+    if (!realpath(t->loaded.model.path, base))
+        TRY_GOTO(st_errno(ST_INPUT, t->loaded.model.path, "resolve", errno), done);
     const checkpoint_meta_t meta = {
         .step = t->step,
         .tokens = t->tokens,
@@ -46,7 +50,7 @@ static status_t write_file(trainer_t *t, const char *name) {
         .tokenizer_fingerprint = t->tokenizer_fingerprint,
         .data_fingerprint = t->data_fingerprint,
         .family = t->loaded.model.family->name,
-        .base_path = t->loaded.model.path,
+        .base_path = base,
         .method = text,
         .config_yaml = t->config_yaml.data,
         .history = t->history,
