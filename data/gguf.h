@@ -24,7 +24,8 @@ bool gguf_get_bool(const gguf_t *g, const char *key, bool *out);
 bool gguf_get_str(const gguf_t *g, const char *key, const char **s, size_t *n);
 /* Arrays: count, or -1 when absent or not an array of this kind. */
 int64_t gguf_arr_count(const gguf_t *g, const char *key);
-bool gguf_arr_str(const gguf_t *g, const char *key, int64_t i, const char **s, size_t *n); /* O(1): offsets indexed at open */
+bool gguf_arr_str(const gguf_t *g, const char *key, int64_t i, const char **s,
+                  size_t *n); /* O(1): offsets indexed at open */
 bool gguf_arr_i64(const gguf_t *g, const char *key, int64_t i, int64_t *out);
 bool gguf_arr_f64(const gguf_t *g, const char *key, int64_t i, double *out);
 /* For `inspect`: the keys in file order and a short printable form of the value. */

@@ -29,14 +29,14 @@ typedef enum store { STORE_LIST(STORE_ENUM) STORE_COUNT } store_t;
 #undef STORE_ENUM
 
 typedef struct tensor_info {
-    const char *name;  /* NUL-terminated, owned by the file handle */
+    const char *name; /* NUL-terminated, owned by the file handle */
     store_t store;
     const char *dtype; /* the container's own name of the type, for messages */
     int rank;          /* 0..8 */
     int64_t dim[8];    /* row-major as in torch: dim[rank-1] is the fastest, also for GGUF (its ne reversed) */
     const void *data;  /* any alignment */
     size_t bytes;
-    const char *file;  /* path of the file it is in */
+    const char *file; /* path of the file it is in */
 } tensor_info_t;
 
 /* Product of the dims (1 for rank 0); validated not to overflow when the file was opened. */

@@ -1,7 +1,8 @@
 /* Tokenizers of base models: byte-level BPE and byte-fallback BPE, from tokenizer.json or from GGUF metadata.
  *
  * A tokenizer is read-only after it is opened: any number of threads may encode and decode with it at once. Ids equal
- * those of Hugging Face `tokenizers` for the same file (formats.md 5 lists the semantics). All functions are *local*. */
+ * those of Hugging Face `tokenizers` for the same file (formats.md 5 lists the semantics). All functions are *local*.
+ */
 #pragma once
 #include <stdbool.h>
 #include <stdint.h>
@@ -23,8 +24,8 @@ status_t tokenizer_encode(const tokenizer_t *t, const char *text, size_t n, bool
 /* Appends the text of the ids, special tokens printed unless skip_special. ST_INPUT on an id out of range. */
 status_t tokenizer_decode(const tokenizer_t *t, const int32_t *ids, int64_t n, bool skip_special, strbuf_t *text);
 
-int32_t tokenizer_vocab_size(const tokenizer_t *t);               /* highest id + 1 */
-int32_t tokenizer_eos(const tokenizer_t *t);                      /* -1 if the model names none */
-const int32_t *tokenizer_prefix(const tokenizer_t *t, int *n);    /* what the tokenizer puts in front: BOS or nothing */
-int32_t tokenizer_token_id(const tokenizer_t *t, const char *s);  /* id of exactly this token text, -1 if none */
-uint64_t tokenizer_fingerprint(const tokenizer_t *t);             /* XXH64 over vocabulary, merges and settings */
+int32_t tokenizer_vocab_size(const tokenizer_t *t);              /* highest id + 1 */
+int32_t tokenizer_eos(const tokenizer_t *t);                     /* -1 if the model names none */
+const int32_t *tokenizer_prefix(const tokenizer_t *t, int *n);   /* what the tokenizer puts in front: BOS or nothing */
+int32_t tokenizer_token_id(const tokenizer_t *t, const char *s); /* id of exactly this token text, -1 if none */
+uint64_t tokenizer_fingerprint(const tokenizer_t *t);            /* XXH64 over vocabulary, merges and settings */
