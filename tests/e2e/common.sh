@@ -5,6 +5,7 @@ exec </dev/null
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 graft=${GRAFT:?set GRAFT to the graft program}
 . "$here/../../launch/mpi-env"
+export OMP_WAIT_POLICY=passive # threads that spin would wait for each other on few cores
 work=$(mktemp -d "${TMPDIR:-/tmp}/graft-e2e.XXXXXX")
 if [ -n "${KEEP:-}" ]; then echo "working in $work"; else trap 'rm -rf "$work"' EXIT; fi
 cd "$work"
