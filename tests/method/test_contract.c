@@ -178,11 +178,55 @@ static void test_dropout_ignores_packing(void **state) {
     }
 }
 
+/* With a loss at the first token alone, nothing else has a gradient, so a dropped input is a zero column of A's. */
+static uint64_t dropped_columns(const param_t *p, const float *grad) {
+    int64_t n = p->value.dim[0], cols = p->value.dim[1];
+    uint64_t mask = 0;
+    assert_true(cols < 64);
+    for (int64_t i = 0; i < cols; i++) {
+        double size = 0;
+        for (int64_t r = 0; r < n; r++) size += fabs((double)grad[p->offset + r * cols + i]);
+        if (!(size > 0)) mask |= (uint64_t)1 << i;
+    }
+    return mask;
+}
+
+static void test_dropout_differs_between_sites(void **state) {
+    (void)state;
+    for (int i = 0; i < ROWS; i++) {
+        bench_t s;
+        uint64_t seen[64];
+        int n = 0, dropped = 0, columns = 0;
+        open_bench(&s, rows[i].dropout, rows[i].config);
+        tiny_randomize(&s.t);
+        s.b.n_loss = 1;
+        s.b.loss_row[0] = 0;
+        tiny_run(&s.t, cpu, &s.b, s.grad);
+        for (int64_t k = 0; k < s.t.model.params.count; k++) {
+            const param_t *p = &s.t.model.params.item[k];
+            /* one key has weight 1 whatever the query and the key are */
+            if (!strstr(p->name, "lora_A") || strstr(p->name, "q_proj") || strstr(p->name, "k_proj")) continue;
+            uint64_t mask = dropped_columns(p, s.grad);
+            for (int j = 0; j < n; j++) assert_true(seen[j] != mask);
+            seen[n++] = mask;
+            dropped += __builtin_popcountll(mask);
+            columns += (int)p->value.dim[1];
+        }
+        double share = (double)dropped / columns;
+        assert_true(n >= 2 && share > 0.1 && share < 0.5);
+        close_bench(&s);
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_starts_as_the_base),          cmocka_unit_test(test_every_tensor_learns),
-        cmocka_unit_test(test_trains_only_its_own),         cmocka_unit_test(test_execution_changes_no_bit),
-        cmocka_unit_test(test_dropout_belongs_to_the_step), cmocka_unit_test(test_dropout_ignores_packing),
+        cmocka_unit_test(test_starts_as_the_base),
+        cmocka_unit_test(test_every_tensor_learns),
+        cmocka_unit_test(test_trains_only_its_own),
+        cmocka_unit_test(test_execution_changes_no_bit),
+        cmocka_unit_test(test_dropout_belongs_to_the_step),
+        cmocka_unit_test(test_dropout_ignores_packing),
+        cmocka_unit_test(test_dropout_differs_between_sites),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
