@@ -111,6 +111,7 @@ void net_open(net_t *n, const backend_t *backend, net_how_t how) {
         tape_segment_begin(n->tape, how.recompute);
         x = block(n, &p[i], i, how.dropout, x);
         tape_segment_end(n->tape);
+        if (!i) n->first = x;
     }
     n->first_node[how.blocks] = (int32_t)n->tape->n_node;
     const val_t gather[] = {x, n->rows};
@@ -118,6 +119,7 @@ void net_open(net_t *n, const backend_t *backend, net_how_t how) {
     const val_t tail[] = {x, tape_param(n->tape, embed), n->targets, n->weights};
     n->loss = tape_emit(n->tape, OP_LINEAR_CROSS_ENTROPY, "head", 4, tail, NULL, 0, NULL);
     tape_keep(n->tape, n->loss);
+    if (how.keep_first) tape_keep(n->tape, n->first);
     if (tape_plan(n->tape, how.capacity, n->loss, !how.forward_only) != ST_OK) fail_msg("%s", st_message());
 }
 

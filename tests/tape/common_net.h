@@ -11,6 +11,7 @@ typedef struct net_how {
     int blocks;
     int frozen; /* bottom blocks without pairs */
     bool recompute, forward_only;
+    bool keep_first; /* the caller reads the first block's result */
     double dropout;
     tape_sizes_t capacity;
 } net_how_t;
@@ -20,6 +21,7 @@ typedef struct net {
     param_set_t params;
     tape_t *tape;
     val_t ids, rows, targets, weights, key, loss;
+    val_t first;                            /* the first block's result */
     int32_t first_node[NET_MAX_BLOCKS + 1]; /* nodes of block i: [i], [i + 1] - 1 */
 } net_t;
 

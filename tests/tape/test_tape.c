@@ -195,6 +195,27 @@ static void test_recompute(void **state) {
     }
 }
 
+/* A kept value is still there when forward has ended, however many nodes came after it. */
+static void test_kept_values_stay(void **state) {
+    (void)state;
+    for (int k = 0; k < 2; k++) {
+        net_t alone, deep;
+        net_how_t how = {.blocks = 1, .recompute = k, .forward_only = !k, .keep_first = true, .capacity = room};
+        net_open(&alone, &backend_ref_f64, how);
+        how.blocks = 6;
+        net_open(&deep, &backend_ref_f64, how);
+        net_load(&alone, 15, 8);
+        net_load(&deep, 15, 8);
+        net_run(&alone, NULL);
+        net_run(&deep, NULL);
+        view_t want = tape_view(alone.tape, alone.first), got = tape_view(deep.tape, deep.first);
+        assert_true(got.rank == 2 && got.dim[0] == 15 && got.dim[1] == NET_D);
+        assert_memory_equal(got.data, want.data, view_bytes(&want));
+        net_close(&alone);
+        net_close(&deep);
+    }
+}
+
 /* Below the lowest trainable tensor no gradient is computed and nothing is replayed. */
 static void test_frozen_bottom_costs_nothing(void **state) {
     (void)state;
@@ -265,6 +286,7 @@ int main(void) {
         cmocka_unit_test(test_capacity_changes_nothing),
         cmocka_unit_test(test_no_rows),
         cmocka_unit_test(test_recompute),
+        cmocka_unit_test(test_kept_values_stay),
         cmocka_unit_test(test_frozen_bottom_costs_nothing),
         cmocka_unit_test(test_errors_stick),
     };
