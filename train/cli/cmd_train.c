@@ -31,7 +31,9 @@ status_t cmd_train(int argc, char **argv) {
     TRY(comm_open(&comm));
     status_t st = train(argc, argv, comm);
     if (st == ST_COMM) comm_die(comm, st); /* the others can no longer be told */
-    if (comm_rank(comm)) st_clear();       /* all ranks know; one prints */
+    /* all ranks know and one prints, before the others leave: mpirun kills who is left when a rank fails */
+    if (st != ST_OK && comm_rank(comm) == 0 && st_message()[0]) st_print();
+    st_clear();
     comm_close(comm);
     return st;
 }

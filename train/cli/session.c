@@ -18,7 +18,9 @@ status_t session_run(status_t (*body)(comm_t *, int, char **), int argc, char **
     omp_set_num_threads(comm_threads(comm));
     status_t st = comm_agree(comm, body(comm, argc, argv));
     if (st == ST_COMM) comm_die(comm, st);
-    if (comm_rank(comm)) st_clear();
+    /* printed before the others leave: mpirun kills who is left when a rank exits with an error */
+    if (st != ST_OK && comm_rank(comm) == 0 && st_message()[0]) st_print();
+    st_clear();
     comm_close(comm);
     return st;
 }
