@@ -1,0 +1,86 @@
+/* The tape of generation against the plain one: sequences fed to the key/value cache in pieces give the logits that a
+ * whole forward pass gives, also when they share passes and one of them rests. */
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <string.h>
+#include <cmocka.h>
+#include "tests/common/tiny_model.h"
+
+enum { SLOTS = 2, LENGTH = 9, PASSES = 4 };
+static const int32_t ids[SLOTS][LENGTH] = {{3, 7, 1, 12, 5, 9, 2, 30, 4}, {8, 8, 21, 0, 17, 6, 33, 11, 10}};
+/* tokens that each slot feeds in each pass; sums are LENGTH */
+static const int32_t feed[PASSES][SLOTS] = {{5, 2}, {1, 0}, {0, 6}, {3, 1}};
+
+static void fill(build_t *b, int64_t *n, int32_t slot, int32_t from, int32_t count) {
+    int32_t *id = tape_data(b->tape, b->ids), *pos = tape_data(b->tape, b->positions);
+    int32_t *cu = tape_data(b->tape, b->cu), *rows = tape_data(b->tape, b->rows);
+    for (int32_t k = 0; k < count; k++, (*n)++) {
+        id[*n] = ids[slot][from + k];
+        pos[*n] = from + k;
+        rows[*n] = (int32_t)*n;
+    }
+    cu[slot + 1] = (int32_t)*n;
+}
+
+static void check(const char *config, double limit, dtype_t real, const backend_t *backend) {
+    tiny_t t;
+    tiny_open(&t, config, "{type: lora, r: 2, lora_alpha: 4, target_modules: all-linear}", real);
+    tiny_randomize(&t);
+    const int64_t all = SLOTS * LENGTH, vocab = t.model.config.vocab;
+    build_options_t o = {.tail = TAIL_LOGITS, .capacity = {all, all, SLOTS}};
+    build_t whole, cached;
+    assert_int_equal(build_open(&t.model, backend, &t.hook, 1, o, &whole), ST_OK);
+    o.cached = true;
+    o.slots = SLOTS;
+    o.places = LENGTH + 2;
+    assert_int_equal(build_open(&t.model, backend, &t.hook, 1, o, &cached), ST_OK);
+    int64_t n = 0;
+    for (int32_t s = 0; s < SLOTS; s++) fill(&whole, &n, s, 0, LENGTH);
+    tape_set_sizes(whole.tape, (tape_sizes_t){n, n, SLOTS});
+    tape_forward(whole.tape);
+    const void *want = tape_data(whole.tape, whole.logits);
+    int32_t *past = tape_data(cached.tape, cached.past), done[SLOTS] = {0};
+    for (int p = 0; p < PASSES; p++) {
+        n = 0;
+        for (int32_t s = 0; s < SLOTS; s++) {
+            past[s] = done[s];
+            fill(&cached, &n, s, done[s], feed[p][s]);
+        }
+        tape_set_sizes(cached.tape, (tape_sizes_t){n, n, SLOTS});
+        tape_forward(cached.tape);
+        const void *got = tape_data(cached.tape, cached.logits);
+        int64_t row = 0;
+        for (int32_t s = 0; s < SLOTS; s++)
+            for (int32_t k = 0; k < feed[p][s]; k++, row++) {
+                const char *a = (const char *)got + (size_t)(row * vocab) * dtype_size(real);
+                const char *b = (const char *)want + (size_t)((s * LENGTH + done[s] + k) * vocab) * dtype_size(real);
+                double distance = tiny_distance(a, b, real, vocab);
+                if (!(distance <= limit))
+                    fail_msg("pass %d slot %d token %d: distance %g", p, (int)s, (int)k, distance);
+            }
+        for (int32_t s = 0; s < SLOTS; s++) done[s] += feed[p][s];
+    }
+    build_close(&cached);
+    build_close(&whole);
+    tiny_close(&t);
+}
+
+static void test_double(void **state) {
+    (void)state;
+    check(tiny_llama, 1e-12, DT_F64, &backend_ref_f64);
+    check(tiny_gpt2, 1e-12, DT_F64, &backend_ref_f64);
+}
+
+static void test_float(void **state) {
+    (void)state;
+    check(tiny_llama, 1e-5, DT_F32, &backend_cpu);
+    check(tiny_gpt2, 1e-5, DT_F32, &backend_cpu);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_double), cmocka_unit_test(test_float)};
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
