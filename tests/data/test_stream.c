@@ -30,7 +30,7 @@ static dataset_t *make(const int *n, const double *weight) {
     char *paths[2];
     for (int k = 0; k < 2; k++) {
         strbuf_t text = {0};
-        char name[8];
+        char name[16];
         for (int i = 0; i < n[k]; i++)
             assert_int_equal(strbuf_addf(&text, "{\"text\": \"%.*s\"}\n", 1 + i % 5, "abcdef"), ST_OK);
         snprintf(name, sizeof name, "%d", k);
