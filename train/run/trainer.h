@@ -17,6 +17,7 @@ typedef struct trainer {
     const config_t *config;
     comm_t *comm;
     loaded_t loaded;
+    dataset_source_t *sources; /* [data.train] */
     dataset_t *train_data, *eval_data;
     stream_t *stream;
     stream_step_t step_sequences;

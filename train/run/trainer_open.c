@@ -22,25 +22,29 @@ static status_t open_model(trainer_t *t) {
         return st_raise(ST_USAGE, "data.max_seq_length", "%lld exceeds the model's %lld positions",
                         (long long)t->config->data.max_seq_length, (long long)t->loaded.model.config.max_positions);
     t->tokenizer_fingerprint = tokenizer_fingerprint(t->loaded.tokenizer);
+    const cfg_sources_t *train = &t->config->data.train;
+    void *p;
+    TRY(buf_calloc(&p, train->count, sizeof *t->sources, "sources"));
+    t->sources = p;
+    for (int i = 0; i < train->count; i++)
+        t->sources[i] = (dataset_source_t){train->items[i].path, train->items[i].weight};
     return config_dump(t->config, &t->config_yaml);
 }
 
+/* Collective, with agreements of its own: nothing may fail on one rank alone in here. */
 static status_t open_data(trainer_t *t) {
     const config_data_t *c = &t->config->data;
     encoder_t encoder = encoder_of_tokenizer(t->loaded.tokenizer);
-    void *p;
-    TRY(buf_calloc(&p, c->train.count, sizeof(dataset_source_t), "sources"));
-    dataset_source_t *source = p;
-    for (int i = 0; i < c->train.count; i++)
-        source[i] = (dataset_source_t){c->train.items[i].path, c->train.items[i].weight};
-    status_t st = dataload_open(t->comm, c, source, c->train.count, encoder, &t->train_data);
-    free(source);
-    TRY(st);
+    TRY(dataload_open(t->comm, c, t->sources, c->train.count, encoder, &t->train_data));
     if (c->eval) {
         const dataset_source_t eval = {c->eval, 1.0};
         TRY(dataload_open(t->comm, c, &eval, 1, encoder, &t->eval_data));
         t->has_eval = true;
     }
+    return ST_OK;
+}
+
+static status_t hash_data(trainer_t *t) {
     XXH64_state_t *h = XXH64_createState();
     if (!h) return st_nomem("fingerprint", 0);
     XXH64_reset(h, 0);
@@ -131,6 +135,10 @@ static status_t lock_directory(const char *dir) {
 
 static status_t open_directory(trainer_t *t) {
     if (comm_rank(t->comm)) return ST_OK;
+    const char *from = t->config->resume_from_checkpoint;
+    bool named = strcmp(from, "auto") && strcmp(from, "never");
+    if (named && access(from, R_OK))
+        return st_errno(ST_INPUT, from, "read this checkpoint", errno); /* before anything is made */
     TRY(make_directories(t->config->output_dir));
     return lock_directory(t->config->output_dir);
 }
@@ -155,7 +163,8 @@ status_t trainer_open(const config_t *config, comm_t *comm, trainer_t *t) {
     t->stop = signals_flag();
     omp_set_num_threads(comm_threads(comm));
     TRY(comm_agree(comm, open_model(t)));
-    TRY(comm_agree(comm, open_data(t))); /* its own agreements keep ranks alike before this one */
+    TRY(open_data(t));
+    TRY(comm_agree(comm, hash_data(t)));
     TRY(comm_agree(comm, open_stream(t)));
     TRY(comm_agree(comm, open_engine(t)));
     TRY(comm_agree(comm, open_directory(t)));
@@ -177,6 +186,7 @@ void trainer_close(trainer_t *t) {
     dataset_close(t->eval_data);
     loaded_close(&t->loaded);
     strbuf_release(&t->config_yaml);
+    free(t->sources);
     free(t->grad);
     free(t->micro_stats);
     free(t->history);
