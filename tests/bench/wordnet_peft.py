@@ -69,6 +69,17 @@ def exact_match(model, rows):
     return right / len(rows)
 
 
+def heldout_loss(model, rows):
+    model.eval()
+    total = weight = 0
+    with torch.no_grad():
+        for i in range(0, len(rows), BATCH):
+            part = rows[i:i + BATCH]
+            n = sum(len(c) + 1 for _, c in part)
+            total, weight = total + loss_of(model, part).item() * n, weight + n
+    return total / weight
+
+
 def graft_eval(o, adapter):
     heldout = os.path.join(o.work, "heldout.jsonl")
     run = subprocess.run([o.graft, "eval", o.gguf, "--data", heldout, "--adapter", adapter], capture_output=True, text=True, check=True)
@@ -99,6 +110,9 @@ def main():
     with open(os.path.join(o.work, "heldout.jsonl"), "w", encoding="utf-8") as f:
         f.writelines(json.dumps(r) + "\n" for r in heldout)
     base = AutoModelForCausalLM.from_pretrained(os.path.dirname(o.gguf), gguf_file=os.path.basename(o.gguf))
+    # transformers 4.45 leaves the head of a GGUF without output.weight random: the format means that it is tied
+    base.config.tie_word_embeddings = True
+    base.tie_weights()
     model = get_peft_model(base, LoraConfig(r=8, lora_alpha=16, target_modules=ALL_LINEAR, task_type="CAUSAL_LM"))
     init = os.path.join(o.work, "init")
     model.save_pretrained(init)
@@ -122,7 +136,8 @@ def main():
     seconds = time.time() - began
     trained = os.path.join(o.work, "peft")
     model.save_pretrained(trained)
-    result["peft"] = {"seconds": seconds, "exact_match": exact_match(model, encode(o, heldout))}
+    rows = encode(o, heldout)
+    result["peft"] = {"seconds": seconds, "loss": heldout_loss(model, rows), "exact_match": exact_match(model, rows)}
     result["peft adapter in graft"] = graft_eval(o, trained)
     print(json.dumps(result, indent=2))
 

@@ -1,7 +1,7 @@
 /* libFuzzer target: a JSONL file of any bytes is refused or becomes sequences, each of which keeps its promised length.
  * The first byte chooses the settings.
  *
- *     clang -fsanitize=fuzzer,address,undefined -DFUZZER -I. tests/fuzz/fuzz_jsonl.c tests/data/common_bytes.c data ...
+ * fuzz-sources: data/[a-z]*.c tests/data/common_bytes.c
  *
  * Without -DFUZZER it runs the files named as arguments. */
 #include <assert.h>
