@@ -156,6 +156,17 @@ static void set_order(pack_t *p, work_t *w, int64_t n) {
     for (int64_t i = 0; i < n; i++) p->order[w->count[w->best[i]]++] = i;
 }
 
+status_t pack_reserve(pack_t *p, int64_t n, int32_t capacity) {
+    void *start = p->start, *order = p->order;
+    work_t w;
+    status_t st = buf_reserve(&start, &p->cap_start, n + 1, sizeof *p->start, "packing");
+    p->start = start;
+    if (st == ST_OK) st = buf_reserve(&order, &p->cap_order, n, sizeof *p->order, "packing");
+    p->order = order;
+    if (st != ST_OK) return st;
+    return set_work(p, n, capacity, &w);
+}
+
 status_t pack_step(pack_t *p, packing_t kind, const int32_t *lengths, int64_t n, int32_t capacity) {
     if (n < 0 || n >= INT32_MAX || capacity < 1 || capacity >= INT32_MAX - 64)
         return st_raise(ST_INTERNAL, "pack_step", "%lld sequences, capacity %d", (long long)n, capacity);
@@ -163,12 +174,7 @@ status_t pack_step(pack_t *p, packing_t kind, const int32_t *lengths, int64_t n,
         if (lengths[i] < 1 || lengths[i] > capacity)
             return st_raise(ST_INTERNAL, "pack_step", "a sequence of %d tokens does not fit micro_batch_tokens %d",
                             lengths[i], capacity);
-    void *start = p->start, *order = p->order;
-    status_t st = buf_reserve(&start, &p->cap_start, n + 1, sizeof *p->start, "packing");
-    p->start = start;
-    if (st == ST_OK) st = buf_reserve(&order, &p->cap_order, n, sizeof *p->order, "packing");
-    p->order = order;
-    if (st != ST_OK) return st;
+    TRY(pack_reserve(p, n, capacity));
     p->n_micro = 0;
     p->start[0] = 0;
     if (n == 0) return ST_OK;

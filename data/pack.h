@@ -18,6 +18,8 @@ typedef struct pack {
     int64_t cap_work;
 } pack_t;
 
+/* Takes the memory that steps of at most n sequences need, so that pack_step has none to ask for. */
+status_t pack_reserve(pack_t *p, int64_t n, int32_t capacity);
 /* lengths[n] are the tokens of the step's sequences, virtual tokens included. ST_INTERNAL if one exceeds capacity (the
  * configuration check excludes it). */
 status_t pack_step(pack_t *p, packing_t kind, const int32_t *lengths, int64_t n, int32_t capacity);

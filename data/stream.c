@@ -128,10 +128,26 @@ int64_t stream_sequence_at(const stream_t *s, int64_t place) {
     return p->first + i;
 }
 
-static status_t add_sequence(stream_step_t *out, int64_t sequence) {
+status_t stream_step_reserve(stream_step_t *out, int64_t n) {
     void *data = out->sequences;
-    TRY(buf_reserve(&data, &out->cap, out->n + 1, sizeof *out->sequences, "sequences of a step"));
+    TRY(buf_reserve(&data, &out->cap, n, sizeof *out->sequences, "sequences of a step"));
     out->sequences = data;
+    return ST_OK;
+}
+
+int64_t stream_step_most(const stream_t *s) {
+    const stream_options_t *o = &s->options;
+    if (o->global_batch_size) return o->global_batch_size;
+    int64_t shortest = INT64_MAX, n = dataset_sequences(s->data);
+    for (int64_t i = 0; i < n; i++) {
+        int64_t tokens = dataset_sequence_tokens(s->data, i);
+        if (tokens < shortest) shortest = tokens;
+    }
+    return n ? (o->global_batch_tokens - 1) / shortest + 1 : 0;
+}
+
+static status_t add_sequence(stream_step_t *out, int64_t sequence) {
+    TRY(stream_step_reserve(out, out->n + 1));
     out->sequences[out->n++] = sequence;
     return ST_OK;
 }

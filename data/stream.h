@@ -32,6 +32,10 @@ typedef struct stream stream_t;
 /* The data set must be finished and outlive the stream. ST_USAGE for settings that give no sequence. */
 status_t stream_open(const dataset_t *d, const stream_options_t *o, stream_t **out);
 void stream_close(stream_t *s);
+/* The most sequences that a step can have, from the lengths of all. */
+int64_t stream_step_most(const stream_t *s);
+/* Takes the memory for n of them beforehand. */
+status_t stream_step_reserve(stream_step_t *out, int64_t n);
 /* The sequences of the step that begins at `place` (0 at the start; the next step begins at first + n). */
 status_t stream_step(const stream_t *s, int64_t place, stream_step_t *out);
 void stream_step_release(stream_step_t *step);

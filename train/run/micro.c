@@ -22,11 +22,16 @@ double micro_forward(build_t *b) {
     return *(double *)tape_data(b->tape, b->loss);
 }
 
-status_t micro_plan(micro_plan_t *p, const dataset_t *d, const int64_t *sequences, int64_t n, packing_t kind,
-                    int64_t capacity) {
+status_t micro_plan_reserve(micro_plan_t *p, int64_t n, int64_t capacity) {
     void *lengths = p->lengths;
     TRY(buf_reserve(&lengths, &p->cap, n, sizeof *p->lengths, "sequence lengths"));
     p->lengths = lengths;
+    return pack_reserve(&p->pack, n, (int32_t)capacity);
+}
+
+status_t micro_plan(micro_plan_t *p, const dataset_t *d, const int64_t *sequences, int64_t n, packing_t kind,
+                    int64_t capacity) {
+    TRY(micro_plan_reserve(p, n, capacity));
     for (int64_t i = 0; i < n; i++) p->lengths[i] = dataset_sequence_tokens(d, sequences[i]);
     return pack_step(&p->pack, kind, p->lengths, n, (int32_t)capacity);
 }

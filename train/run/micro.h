@@ -14,6 +14,8 @@ typedef struct micro_plan {
     int32_t *lengths;
     int64_t cap;
 } micro_plan_t;
+/* Takes the memory of plans of at most n sequences beforehand. */
+status_t micro_plan_reserve(micro_plan_t *p, int64_t n, int64_t capacity);
 status_t micro_plan(micro_plan_t *p, const dataset_t *d, const int64_t *sequences, int64_t n, packing_t kind,
                     int64_t capacity);
 void micro_plan_release(micro_plan_t *p);

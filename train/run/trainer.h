@@ -53,6 +53,8 @@ typedef struct step_result {
     double loss, grad_norm, learning_rate, seconds;
     int64_t tokens;
 } step_result_t;
+/* *local*: takes the memory that steps need, so that none is taken in a step. After resuming. */
+status_t trainer_step_reserve(trainer_t *t);
 /* *collective*: one optimiser step. *ended when the stream gave no sequence. */
 status_t trainer_step(trainer_t *t, step_result_t *r, bool *ended);
 /* *collective*: rank 0 writes; all learn the outcome. name NULL: a numbered checkpoint, else DIR/name. */

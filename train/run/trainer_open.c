@@ -169,6 +169,7 @@ status_t trainer_open(const config_t *config, comm_t *comm, trainer_t *t) {
     TRY(comm_agree(comm, open_engine(t)));
     TRY(comm_agree(comm, open_directory(t)));
     TRY(trainer_resume(t));
+    TRY(comm_agree(comm, trainer_step_reserve(t)));
     return comm_agree(comm, open_reporter(t));
 }
 

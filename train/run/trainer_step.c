@@ -9,15 +9,20 @@ static double now(void) {
     return (double)ts.tv_sec + 1e-9 * (double)ts.tv_nsec;
 }
 
+static status_t stats_reserve(trainer_t *t, int64_t n_micro) {
+    void *stats = t->micro_stats;
+    TRY(buf_reserve(&stats, &t->cap_stats, 2 * n_micro, sizeof *t->micro_stats, "step sums"));
+    t->micro_stats = stats;
+    return ST_OK;
+}
+
 /* The step's sequences and micro-batches: the same on every rank. */
 static status_t plan_step(trainer_t *t) {
     TRY(stream_step(t->stream, t->place, &t->step_sequences));
     if (!t->step_sequences.n) return ST_OK;
     TRY(micro_plan(&t->plan, t->train_data, t->step_sequences.sequences, t->step_sequences.n,
                    (packing_t)t->config->data.packing, t->batch.capacity));
-    void *stats = t->micro_stats;
-    TRY(buf_reserve(&stats, &t->cap_stats, 2 * t->plan.pack.n_micro, sizeof *t->micro_stats, "step sums"));
-    t->micro_stats = stats;
+    TRY(stats_reserve(t, t->plan.pack.n_micro));
     memset(t->micro_stats, 0, (size_t)(2 * t->plan.pack.n_micro) * sizeof *t->micro_stats);
     return ST_OK;
 }
@@ -60,12 +65,24 @@ static status_t gradients_fast(trainer_t *t) {
     return comm_allreduce_f32(t->comm, t->grad, n);
 }
 
-static status_t remember(trainer_t *t, const step_result_t *r) {
+static status_t history_reserve(trainer_t *t, int64_t steps) {
     void *h = t->history;
-    int64_t cap = t->cap_history;
-    TRY(buf_reserve(&h, &cap, 4 * (t->n_history + 1), sizeof *t->history, "history"));
+    TRY(buf_reserve(&h, &t->cap_history, 4 * (t->n_history + steps), sizeof *t->history, "history"));
     t->history = h;
-    t->cap_history = cap;
+    return ST_OK;
+}
+
+status_t trainer_step_reserve(trainer_t *t) {
+    int64_t n = stream_step_most(t->stream), left = t->schedule.total - t->step;
+    TRY(stream_step_reserve(&t->step_sequences, n));
+    TRY(micro_plan_reserve(&t->plan, n, t->batch.capacity));
+    TRY(stats_reserve(t, n));
+    /* pages that no step fills are never touched; beyond a million steps the history grows by doubling */
+    return history_reserve(t, left < 1 << 20 ? left + 1 : 1 << 20);
+}
+
+static status_t remember(trainer_t *t, const step_result_t *r) {
+    TRY(history_reserve(t, 1));
     double *row = t->history + 4 * t->n_history++;
     row[0] = (double)t->step;
     row[1] = r->loss;
