@@ -343,6 +343,33 @@ static void newest_good_one_is_taken(void **state) {
     assert_int_equal(f->warnings, 4);
 }
 
+/* A run resumed from an older file goes on with its own files, not with those of the branch that it left. */
+static void an_abandoned_branch_comes_last(void **state) {
+    fixture_t *f = *state;
+    checkpoint_t *c = NULL;
+    const int saved[] = {10, 14, 18, 12};
+    for (int i = 0; i < 4; i++) {
+        f->meta.step = saved[i];
+        assert_int_equal(checkpoint_save(f->dir, &f->meta, f->t, TENSORS, 0), ST_OK);
+    }
+    const int expected[] = {12, 10, 18, 14};
+    for (int i = 0; i < 4; i++) {
+        c = NULL;
+        assert_int_equal(checkpoint_latest(f->dir, note_warning, f, &c), ST_OK);
+        assert_int_equal(checkpoint_meta(c)->step, expected[i]);
+        checkpoint_close(c);
+        damage(f, expected[i]);
+    }
+    char path[PATH_BYTES + 64];
+    snprintf(path, sizeof path, "%s/latest", f->dir);
+    damage(f, 14); /* intact again */
+    spit(path, "checkpoint-77.h5\n", 17);
+    c = NULL;
+    assert_int_equal(checkpoint_latest(f->dir, note_warning, f, &c), ST_OK);
+    assert_int_equal(checkpoint_meta(c)->step, 14);
+    checkpoint_close(c);
+}
+
 static void save_keeps_as_many_as_asked(void **state) {
     fixture_t *f = *state;
     char path[PATH_BYTES + 64];
@@ -405,6 +432,7 @@ int main(void) {
         cmocka_unit_test_setup_teardown(every_damage_is_found, set_up, tear_down),
         cmocka_unit_test_setup_teardown(failing_write_keeps_the_old_file, set_up, tear_down),
         cmocka_unit_test_setup_teardown(newest_good_one_is_taken, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(an_abandoned_branch_comes_last, set_up, tear_down),
         cmocka_unit_test_setup_teardown(save_keeps_as_many_as_asked, set_up, tear_down),
         cmocka_unit_test_setup_teardown(inspection_is_json, set_up, tear_down),
     };

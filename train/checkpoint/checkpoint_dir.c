@@ -73,11 +73,38 @@ static status_t delete_file(const char *dir, int64_t step, const char *suffix) {
     return st;
 }
 
+/* Puts the steps up to the one that DIR/latest names before the later ones: those belong to a branch that the run left
+ * when it was resumed from an older checkpoint. Without a usable `latest` the order stays. */
+static status_t prefer_latest(const char *dir, steps_t *steps) {
+    strbuf_t path = {0};
+    char line[NAME_BYTES] = "";
+    TRY(strbuf_addf(&path, "%s/latest", dir));
+    FILE *f = fopen(path.data, "re");
+    strbuf_release(&path);
+    if (!f) return ST_OK;
+    if (!fgets(line, sizeof line, f)) line[0] = 0;
+    fclose(f);
+    line[strcspn(line, "\n")] = 0;
+    int64_t named = step_of(line, ""), later = 0;
+    while (later < steps->len && steps->data[later] > named) later++;
+    if (named < 0 || later == 0 || later == steps->len || steps->data[later] != named) return ST_OK;
+    void *sorted = NULL;
+    TRY(buf_calloc(&sorted, steps->len, sizeof *steps->data, "list of checkpoints"));
+    int64_t *data = sorted, before = steps->len - later;
+    memcpy(data, steps->data + later, (size_t)before * sizeof *data);
+    memcpy(data + before, steps->data, (size_t)later * sizeof *data);
+    free(steps->data);
+    steps->data = data;
+    steps->cap = steps->len;
+    return ST_OK;
+}
+
 status_t checkpoint_latest(const char *dir, void (*warn)(void *, const char *), void *arg, checkpoint_t **out) {
     steps_t steps = {0};
     strbuf_t path = {0};
     checkpoint_t *found = NULL;
     status_t st = list(dir, "", &steps);
+    if (st == ST_OK) st = prefer_latest(dir, &steps);
     int64_t tried = 0;
     for (; st == ST_OK && !found && tried < steps.len; tried++) {
         TRY_GOTO(path_of(dir, steps.data[tried], "", &path), done);
