@@ -144,7 +144,7 @@ bad 3 "cut.h5" "$graft" export cut.h5 --format peft never
 bad 3 "flipped.h5" "$graft" inspect flipped.h5 --verify
 bad 3 "missing" "$graft" inspect missing
 train_bad 3 "cut.h5" output_dir=other resume_from_checkpoint=cut.h5
-train_bad 3 "missing.h5" output_dir=other resume_from_checkpoint=missing.h5
+train_bad 3 "missing.h5" resume_from_checkpoint=missing.h5
 mkdir full
 echo kept >full/config.yaml
 bad 2 "full/config.yaml/peft" "$graft" export good/final.h5 --format peft full/config.yaml/peft
