@@ -54,6 +54,7 @@ def configs(model):
     os.remove(os.path.join(copy(model, "no-config"), "config.json"))
     write(os.path.join(copy(model, "config-broken"), "config.json"), '{"model_type": "llama",')
     edit_json(model, "config-family", "config.json", lambda c: c.update(model_type="mamba"))
+    edit_json(model, "config-activation", "config.json", lambda c: c.update(hidden_act=3))
     edit_json(model, "config-heads", "config.json", lambda c: c.update(num_attention_heads=5))
     edit_json(model, "config-negative", "config.json", lambda c: c.update(hidden_size=-32))
     edit_json(model, "config-string", "config.json", lambda c: c.update(num_hidden_layers="two"))

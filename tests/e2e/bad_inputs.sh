@@ -104,6 +104,7 @@ model_bad "missing" missing
 model_bad "no-config & config.json" no-config
 model_bad "config.json" config-broken
 model_bad "config-family & mamba" config-family
+model_bad "config-activation/config.json & hidden_act" config-activation
 model_bad "config-heads/config.json & heads" config-heads
 model_bad "config-negative/config.json & hidden" config-negative
 model_bad "config.json & num_hidden_layers" config-string

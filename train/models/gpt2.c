@@ -6,8 +6,9 @@
 enum { LN1_W, LN1_B, LN2_W, LN2_B, SITE_QKV, SITE_O, SITE_FC, SITE_PROJ, GPT2_PARAMS };
 
 static status_t read_hf(const json_t *j, const char *where, model_config_t *c) {
-    const char *act = json_string_value(json_object_get(j, "activation_function"));
-    if (act && strcmp(act, "gelu_new") && strcmp(act, "gelu_pytorch_tanh"))
+    const char *act;
+    TRY(config_string(j, where, "activation_function", "gelu_new", &act));
+    if (strcmp(act, "gelu_new") && strcmp(act, "gelu_pytorch_tanh"))
         return st_raise(ST_INPUT, where, "activation_function '%s' is not supported; gelu_new is", act);
     bool by_layer, scaled;
     TRY(config_bool(j, where, "scale_attn_by_inverse_layer_idx", false, &by_layer));
@@ -19,7 +20,7 @@ static status_t read_hf(const json_t *j, const char *where, model_config_t *c) {
     TRY(config_i64(j, where, "n_layer", 12, &c->layers));
     TRY(config_i64(j, where, "n_head", 12, &c->heads));
     TRY(config_i64(j, where, "n_positions", 1024, &c->max_positions));
-    TRY(config_i64(j, where, "n_inner", 4 * c->hidden, &c->ff));
+    TRY(config_i64(j, where, "n_inner", c->hidden < INT64_MAX / 4 ? 4 * c->hidden : 0, &c->ff));
     TRY(config_f64(j, where, "layer_norm_epsilon", 1e-5, &c->eps));
     TRY(config_bool(j, where, "tie_word_embeddings", true, &c->tied));
     c->kv_heads = c->heads;

@@ -7,8 +7,9 @@
 enum { NORM_ATTN, NORM_MLP, SITE_Q, SITE_K, SITE_V, SITE_O, SITE_GATE, SITE_UP, SITE_DOWN, LLAMA_PARAMS };
 
 static status_t read_hf(const json_t *j, const char *where, model_config_t *c) {
-    const char *act = json_string_value(json_object_get(j, "hidden_act"));
-    if (act && strcmp(act, "silu")) return st_raise(ST_INPUT, where, "hidden_act '%s' is not supported; silu is", act);
+    const char *act;
+    TRY(config_string(j, where, "hidden_act", "silu", &act));
+    if (strcmp(act, "silu")) return st_raise(ST_INPUT, where, "hidden_act '%s' is not supported; silu is", act);
     TRY(config_i64(j, where, "vocab_size", 32000, &c->vocab));
     TRY(config_i64(j, where, "hidden_size", 4096, &c->hidden));
     TRY(config_i64(j, where, "num_hidden_layers", 32, &c->layers));

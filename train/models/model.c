@@ -38,6 +38,13 @@ status_t config_bool(const json_t *c, const char *where, const char *key, bool f
     return ST_OK;
 }
 
+status_t config_string(const json_t *c, const char *where, const char *key, const char *fallback, const char **out) {
+    const json_t *v = json_object_get(c, key);
+    if (v && !json_is_null(v) && !json_is_string(v)) return st_raise(ST_INPUT, where, "'%s' must be a string", key);
+    *out = json_is_string(v) ? json_string_value(v) : fallback;
+    return ST_OK;
+}
+
 status_t gguf_need_i64(const gguf_t *g, const char *where, const char *arch, const char *key, int64_t *out) {
     char full[128];
     snprintf(full, sizeof full, "%s.%s", arch, key);
@@ -77,7 +84,7 @@ static const family_t *find_family(const weights_t *w) {
         size_t n;
         if (!gguf_get_str(weights_gguf(w), "general.architecture", &s, &n)) return NULL;
         for (const family_t *const *f = families; *f; f++)
-            if (strlen((*f)->gguf_arch) == n && !memcmp((*f)->gguf_arch, s, n)) return *f;
+            if ((*f)->gguf_arch && strlen((*f)->gguf_arch) == n && !memcmp((*f)->gguf_arch, s, n)) return *f;
         return NULL;
     }
     const char *type = json_string_value(json_object_get(weights_config(w), "model_type"));
@@ -94,8 +101,13 @@ static status_t refuse_family(const weights_t *w) {
         gguf_get_str(weights_gguf(w), key, &s, &n);
     else if ((s = json_string_value(json_object_get(weights_config(w), key))))
         n = strlen(s);
-    return st_raise(ST_INPUT, weights_path(w), "%s '%.*s' is not a supported family; llama, mistral and gpt2 are", key,
-                    (int)(n < 64 ? n : 64), s ? s : "");
+    char known[512] = "";
+    size_t used = 0;
+    for (const family_t *const *f = families; *f && used < sizeof known; f++)
+        for (const char *const *t = (*f)->model_types; *t && used < sizeof known; t++)
+            used += (size_t)snprintf(known + used, sizeof known - used, "%s%s", used ? ", " : "", *t);
+    return st_raise(ST_INPUT, weights_path(w), "%s '%.*s' is not a supported family; these are: %s", key,
+                    (int)(n < 64 ? n : 64), s ? s : "", known);
 }
 
 status_t model_open(const weights_t *w, dtype_t real, model_t *m) {
@@ -149,9 +161,9 @@ status_t model_declare(model_t *m, const char *hf, const char *gguf, int64_t lay
     TRY(buf_reserve(&data, &m->cap_weight, m->n_weight + 1, sizeof *m->weight, "weight table"));
     m->weight = data;
     model_weight_t *w = &m->weight[m->n_weight];
-    *w = (model_weight_t){.flags = flags, .hf = layered(hf, layer), .gguf = layered(gguf, layer)};
+    *w = (model_weight_t){.flags = flags, .hf = layered(hf, layer), .gguf = gguf ? layered(gguf, layer) : NULL};
     m->n_weight++;
-    if (!w->hf || !w->gguf) return ST_NOMEM;
+    if (!w->hf || (gguf && !w->gguf)) return ST_NOMEM;
     const int64_t dim[2] = {rows, cols};
     TRY(param_declare(&m->params, w->hf, rank, dim, false, rank > 1, &w->param));
     *param = w->param;
@@ -172,10 +184,10 @@ status_t model_declare_linear(model_t *m, const char *module, const char *gguf, 
     s->conv1d = flags & WEIGHT_TRANSPOSED;
     char hf[256], gg[256];
     snprintf(hf, sizeof hf, "%s.weight", module);
-    snprintf(gg, sizeof gg, "%s.weight", gguf);
-    TRY(model_declare(m, hf, gg, layer, 2, out, in, flags, &s->weight));
+    snprintf(gg, sizeof gg, "%s.weight", gguf ? gguf : "");
+    TRY(model_declare(m, hf, gguf ? gg : NULL, layer, 2, out, in, flags, &s->weight));
     if (!bias) return ST_OK;
     snprintf(hf, sizeof hf, "%s.bias", module);
-    snprintf(gg, sizeof gg, "%s.bias", gguf);
-    return model_declare(m, hf, gg, layer, 1, out, 0, flags & ~WEIGHT_TRANSPOSED, &m->site[*site].bias);
+    snprintf(gg, sizeof gg, "%s.bias", gguf ? gguf : "");
+    return model_declare(m, hf, gguf ? gg : NULL, layer, 1, out, 0, flags & ~WEIGHT_TRANSPOSED, &m->site[*site].bias);
 }

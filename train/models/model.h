@@ -62,7 +62,7 @@ typedef struct model {
 typedef struct family {
     const char *name;
     const char *const *model_types;     /* config.json's model_type values, NULL-terminated */
-    const char *gguf_arch;              /* general.architecture */
+    const char *gguf_arch;              /* general.architecture; NULL if llama.cpp lacks the family */
     const char *const *default_targets; /* PEFT's default LoRA modules, NULL-terminated */
     int layer_params;                   /* length of a row of model_t.layer_param */
     status_t (*read_hf)(const json_t *config, const char *where, model_config_t *c);
@@ -82,7 +82,8 @@ void model_close(model_t *m);
 /* Copies the weights in; checks every shape, reports missing tensors by name. */
 status_t model_load(model_t *m, const weights_t *w);
 
-/* For families: one base tensor. layer < 0: the names are used as they are, else they are formats with the layer. */
+/* For families: one base tensor. gguf may be NULL where llama.cpp lacks the family. layer < 0: the names are used as
+ * they are, else they are formats with the layer. */
 status_t model_declare(model_t *m, const char *hf, const char *gguf, int64_t layer, int rank, int64_t rows,
                        int64_t cols, int flags, int *param);
 /* One linear: weight [out,in] and, with bias, [out]; records the site. */
@@ -95,6 +96,7 @@ int64_t model_gguf_row(const model_t *m, int flags, int64_t row);
 status_t config_i64(const json_t *c, const char *where, const char *key, int64_t fallback, int64_t *out);
 status_t config_f64(const json_t *c, const char *where, const char *key, double fallback, double *out);
 status_t config_bool(const json_t *c, const char *where, const char *key, bool fallback, bool *out);
+status_t config_string(const json_t *c, const char *where, const char *key, const char *fallback, const char **out);
 status_t gguf_need_i64(const gguf_t *g, const char *where, const char *arch, const char *key, int64_t *out);
 /* Checks the numbers that every family needs (positive, divisible, bounded). */
 status_t model_config_check(const model_config_t *c, const char *where);
