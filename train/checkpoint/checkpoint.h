@@ -50,8 +50,9 @@ const checkpoint_tensor_t *checkpoint_at(const checkpoint_t *c, int64_t i);
 const checkpoint_tensor_t *checkpoint_find(const checkpoint_t *c, const char *name);
 
 /* The newest checkpoint-<step>.h5 of DIR that verifies, beginning with the one that the file `latest` names (later ones
- * come last: they are of a branch that was left), or with the newest when it names none that is there; each rejected file is reported through `warn`. *out NULL with ST_OK when there is none at all; ST_INPUT when files
- * are there but none verifies. */
+ * come last: they are of a branch that was left), or with the newest when it names none that is there; each rejected
+ * file is reported through `warn`. *out NULL with ST_OK when there is none at all; ST_INPUT when files are there but
+ * none verifies. */
 status_t checkpoint_latest(const char *dir, void (*warn)(void *, const char *), void *arg, checkpoint_t **out);
 /* Publishes DIR/checkpoint-<step>.h5 and moves `latest`; then deletes the oldest beyond keep (0: keeps all; files
  * of later steps are left alone). Removes stale temporary files of earlier writers. DIR must exist. */
