@@ -5,6 +5,7 @@
 
 DIR holds train.jsonl and heldout.jsonl of launch/make-wordnet. Both train the same initial adapter on the first
 16 x steps examples in file order; token ids come from `graft tokenize`, so that tokenizers cannot differ.
+Debian's torch multiplies with the reference BLAS: install libopenblas0-pthread first.
 """
 import argparse
 import json
