@@ -137,13 +137,16 @@ status_t stream_step_reserve(stream_step_t *out, int64_t n) {
 
 int64_t stream_step_most(const stream_t *s) {
     const stream_options_t *o = &s->options;
-    if (o->global_batch_size) return o->global_batch_size;
-    int64_t shortest = INT64_MAX, n = dataset_sequences(s->data);
-    for (int64_t i = 0; i < n; i++) {
-        int64_t tokens = dataset_sequence_tokens(s->data, i);
-        if (tokens < shortest) shortest = tokens;
+    int64_t most = o->global_batch_size;
+    if (!most) {
+        int64_t shortest = INT64_MAX, n = dataset_sequences(s->data); /* stream_open wants one at least */
+        for (int64_t i = 0; i < n; i++) {
+            int64_t tokens = dataset_sequence_tokens(s->data, i);
+            if (tokens < shortest) shortest = tokens;
+        }
+        most = (o->global_batch_tokens - 1) / shortest + 1;
     }
-    return n ? (o->global_batch_tokens - 1) / shortest + 1 : 0;
+    return most < s->end ? most : s->end;
 }
 
 static status_t add_sequence(stream_step_t *out, int64_t sequence) {

@@ -32,7 +32,7 @@ typedef struct stream stream_t;
 /* The data set must be finished and outlive the stream. ST_USAGE for settings that give no sequence. */
 status_t stream_open(const dataset_t *d, const stream_options_t *o, stream_t **out);
 void stream_close(stream_t *s);
-/* The most sequences that a step can have, from the lengths of all. */
+/* The most sequences that a step can have, from the lengths of all and the end of the stream. */
 int64_t stream_step_most(const stream_t *s);
 /* Takes the memory for n of them beforehand. */
 status_t stream_step_reserve(stream_step_t *out, int64_t n);

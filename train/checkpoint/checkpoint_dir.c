@@ -73,11 +73,12 @@ static status_t delete_file(const char *dir, int64_t step, const char *suffix) {
     return st;
 }
 
-/* Puts the steps up to the one that DIR/latest names before the later ones: those belong to a branch that the run left
- * when it was resumed from an older checkpoint. Without a usable `latest` the order stays. */
-static status_t prefer_latest(const char *dir, steps_t *steps) {
+/* Where to begin among the steps, newest first: at the one that DIR/latest names, since later ones belong to a branch
+ * that the run left when it was resumed from an older checkpoint; at 0 when it names none of them. */
+static status_t first_to_try(const char *dir, const steps_t *steps, int64_t *first) {
     strbuf_t path = {0};
     char line[NAME_BYTES] = "";
+    *first = 0;
     TRY(strbuf_addf(&path, "%s/latest", dir));
     FILE *f = fopen(path.data, "re");
     strbuf_release(&path);
@@ -85,17 +86,9 @@ static status_t prefer_latest(const char *dir, steps_t *steps) {
     if (!fgets(line, sizeof line, f)) line[0] = 0;
     fclose(f);
     line[strcspn(line, "\n")] = 0;
-    int64_t named = step_of(line, ""), later = 0;
-    while (later < steps->len && steps->data[later] > named) later++;
-    if (named < 0 || later == 0 || later == steps->len || steps->data[later] != named) return ST_OK;
-    void *sorted = NULL;
-    TRY(buf_calloc(&sorted, steps->len, sizeof *steps->data, "list of checkpoints"));
-    int64_t *data = sorted, before = steps->len - later;
-    memcpy(data, steps->data + later, (size_t)before * sizeof *data);
-    memcpy(data + before, steps->data, (size_t)later * sizeof *data);
-    free(steps->data);
-    steps->data = data;
-    steps->cap = steps->len;
+    const int64_t named = step_of(line, "");
+    for (int64_t i = 0; i < steps->len; i++)
+        if (steps->data[i] == named) *first = i;
     return ST_OK;
 }
 
@@ -104,10 +97,10 @@ status_t checkpoint_latest(const char *dir, void (*warn)(void *, const char *), 
     strbuf_t path = {0};
     checkpoint_t *found = NULL;
     status_t st = list(dir, "", &steps);
-    if (st == ST_OK) st = prefer_latest(dir, &steps);
-    int64_t tried = 0;
+    int64_t first = 0, tried = 0;
+    if (st == ST_OK) st = first_to_try(dir, &steps, &first);
     for (; st == ST_OK && !found && tried < steps.len; tried++) {
-        TRY_GOTO(path_of(dir, steps.data[tried], "", &path), done);
+        TRY_GOTO(path_of(dir, steps.data[(first + tried) % steps.len], "", &path), done);
         st = checkpoint_open(path.data, &found);
         if (st != ST_INPUT) continue;
         if (warn) warn(arg, st_message());

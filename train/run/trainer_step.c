@@ -77,7 +77,7 @@ status_t trainer_step_reserve(trainer_t *t) {
     TRY(stream_step_reserve(&t->step_sequences, n));
     TRY(micro_plan_reserve(&t->plan, n, t->batch.capacity));
     TRY(stats_reserve(t, n));
-    /* pages that no step fills are never touched; beyond a million steps the history grows by doubling */
+    /* pages that no step fills are never touched; beyond a million steps the history grows now and then */
     return history_reserve(t, left < 1 << 20 ? left + 1 : 1 << 20);
 }
 
