@@ -44,6 +44,12 @@ typedef struct dataset_options {
     truncation_t truncation; /* of examples that are no documents; the prefix is kept */
     bool train_on_inputs;
     bool append_eos;
+    const virtual_layout_t *layout; /* virtual tokens and the fields that choose them; borrowed; NULL: none */
+    /* Only the examples whose field `route_field` has this value; the others are no sequences of this data set. NULL:
+     * all. `routes` are all values that exist: another one is an error by line. */
+    const char *route_field, *route;
+    const char *const *routes; /* [n_routes] */
+    int n_routes;
 } dataset_options_t;
 
 typedef struct dataset dataset_t;
@@ -64,9 +70,11 @@ status_t dataset_finish(dataset_t *d);
 
 /* After dataset_finish: */
 int64_t dataset_sequences(const dataset_t *d);
-int32_t dataset_sequence_tokens(const dataset_t *d, int64_t sequence); /* tokens, prefix included */
+int32_t dataset_sequence_tokens(const dataset_t *d, int64_t sequence); /* tokens, BOS included, virtual ones not */
 int32_t dataset_sequence_loss_tokens(const dataset_t *d, int64_t sequence);
-int32_t dataset_max_tokens(const dataset_t *d); /* of the longest sequence */
+int32_t dataset_max_tokens(const dataset_t *d); /* of the longest sequence, virtual tokens not counted */
+int32_t dataset_virtual_tokens(const dataset_t *d); /* of every sequence: slots and prefix rows */
+const virtual_layout_t *dataset_layout(const dataset_t *d); /* never NULL */
 int dataset_sources(const dataset_t *d);
 /* Source s owns the sequences [first, first + n). */
 void dataset_source_range(const dataset_t *d, int s, int64_t *first, int64_t *n, double *weight);

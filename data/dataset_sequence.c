@@ -14,6 +14,13 @@ int64_t dataset_sequences(const dataset_t *d) {
 int32_t dataset_max_tokens(const dataset_t *d) {
     return d->max_tokens;
 }
+const virtual_layout_t *dataset_layout(const dataset_t *d) {
+    static const virtual_layout_t none = {0};
+    return d->options.layout ? d->options.layout : &none;
+}
+int32_t dataset_virtual_tokens(const dataset_t *d) {
+    return virtual_slots(dataset_layout(d)) + virtual_prefix(dataset_layout(d));
+}
 int dataset_sources(const dataset_t *d) {
     return d->n_sources;
 }
@@ -55,6 +62,7 @@ status_t dataset_truncate(const dataset_t *d, const sequence_t *example, sequenc
     out->n_prefix = example->n_prefix;
     out->n_prompt = prompt < out->n_prefix ? out->n_prefix : prompt > out->ids.len ? out->ids.len : prompt;
     out->format = example->format;
+    memcpy(out->label, example->label, sizeof out->label);
     return ST_OK;
 }
 
@@ -64,7 +72,8 @@ static status_t render(const dataset_t *d, int64_t example, dataset_scratch_t *s
     render_options_t how = {.format = o->format,
                             .chat_template = o->chat_template,
                             .train_on_inputs = o->train_on_inputs,
-                            .append_eos = o->append_eos};
+                            .append_eos = o->append_eos,
+                            .layout = o->layout};
     TRY(render_example(&o->encoder, &how, NULL, scratch->line.data, scratch->line.len, &scratch->example));
     if (scratch->example.format != s->format)
         return st_raise(ST_INPUT, NULL,
@@ -188,6 +197,7 @@ status_t dataset_sequence(const dataset_t *d, int64_t sequence, dataset_scratch_
     } else {
         TRY(dataset_render(d, p.example, scratch));
         TRY(sequence_add(out, scratch->example.ids.data + e->n_prefix + p.from, p.tokens, 1.0f));
+        memcpy(out->label, scratch->example.label, sizeof out->label);
     }
     out->weight[0] = 0.0f;
     return ST_OK;

@@ -9,6 +9,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include "data/encoder.h"
+#include "data/virtual.h"
 
 typedef enum data_format {
     FORMAT_AUTO,              /* told from the fields of the line */
@@ -40,6 +41,8 @@ typedef struct render_options {
     bool train_on_inputs; /* prompts weigh 1, too */
     bool append_eos;      /* EOS after completions and documents (train, eval; score: false) */
     bool prompt_only;     /* generate: {"prompt"} alone is enough and a completion is left out */
+    const virtual_layout_t *layout; /* its fields are read from the line; NULL: none */
+    const int32_t *label; /* [layout->n_field] labels for fields that a line lacks, -1 where there is none; or NULL */
 } render_options_t;
 
 /* A growing sequence; zero is valid and empty. Owned by the caller and reused from call to call. */
@@ -50,6 +53,7 @@ typedef struct sequence {
     int64_t n_prefix;     /* tokens of the prefix */
     int64_t n_prompt;     /* tokens in front of the completion, prefix included (chat: of the last assistant turn) */
     data_format_t format; /* the format that the line has */
+    int32_t label[VIRTUAL_MAX_FIELDS]; /* of the layout's fields, -1: none or unknown */
 } sequence_t;
 
 void sequence_clear(sequence_t *s);

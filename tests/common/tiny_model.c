@@ -142,6 +142,7 @@ void tiny_batch(batch_t *b, const int32_t *length, int64_t n, int64_t first, int
             rng_words(3, RNG_SAMPLE, number, (uint64_t)k + 1, next);
             b->ids[at] = (int32_t)(word[0] % (uint32_t)vocab);
             b->positions[at] = k;
+            b->slot[at] = -1;
             b->token_key[at] = number << 32 | (uint64_t)k;
             if (k + 1 == length[s] || word[1] % 4 == 0) continue;
             b->loss_row[b->n_loss] = (int32_t)at;
