@@ -13,7 +13,7 @@
 #include "kernels/status.h"
 #include "kernels/view.h"
 
-enum { OP_MAX_IN = 6, OP_MAX_OUT = 3 };
+enum { OP_MAX_IN = 9, OP_MAX_OUT = 3 };
 
 typedef enum op {
 #define OP(NAME, name) OP_##NAME,
@@ -43,9 +43,10 @@ typedef struct op_io {
 
 typedef void (*op_fn)(const op_io_t *io);
 
-/* need[i]: what backward READS to make input i's gradient: bit k = in[k], bit 8+k = out[k]. */
+/* need[i]: what backward READS to make input i's gradient: bit k = in[k], bit 16+k = out[k]. */
 #define NEED_IN(k)  (1u << (k))
-#define NEED_OUT(k) (1u << (8 + (k)))
+#define NEED_OUT(k) (1u << (16 + (k)))
+_Static_assert(OP_MAX_IN <= 16, "bits of inputs and outputs must not meet");
 
 typedef struct op_def {
     const char *name;
