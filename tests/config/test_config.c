@@ -11,7 +11,7 @@
 #include "common_lora_fields.h"
 #include "data/dataset.h"
 #include "data/render.h"
-#include "train/config/nearest.h"
+#include "data/nearest.h"
 
 #define MODEL  "model: m\n"
 #define METHOD "method: {type: lora}\n"

@@ -2,7 +2,7 @@
 #include <stdio.h>
 #include <string.h>
 #include "train/cli/cli.h"
-#include "train/config/nearest.h"
+#include "data/nearest.h"
 
 static const struct {
     const char *name;

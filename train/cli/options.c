@@ -2,7 +2,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include "train/config/nearest.h"
+#include "data/nearest.h"
 
 static const option_row_t *find(const option_row_t *rows, const char *name, size_t n) {
     for (const option_row_t *r = rows; r->name; r++)

@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include "train/config/config_tables.h"
-#include "train/config/nearest.h"
+#include "data/nearest.h"
 
 /* What one load works on. */
 typedef struct load {

@@ -4,7 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include "train/config/nearest.h"
+#include "data/nearest.h"
 
 /* One value on its way from a node to its member. */
 typedef struct place {

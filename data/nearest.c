@@ -1,4 +1,4 @@
-#include "train/config/nearest.h"
+#include "data/nearest.h"
 #include <string.h>
 
 enum { WORD_MAX = 63, FAR = 64, NEAR = 3 };
