@@ -6,25 +6,42 @@ size_t cpu_attention_cached_scratch(const op_io_t *io) {
     return cpu_scratch_bytes(0, CPU_QUERY_ROWS * at->places);
 }
 
+/* Writes `rows` rows of a key and a value tensor from row `from` on to place `to` of slot s. */
+static void fill_cache(const op_io_t *io, int key, int value, int64_t from, int64_t rows, int64_t s, int64_t to) {
+    const attention_cached_attr_t *at = io->attr;
+    const view_t *cache = &io->in[ATTENTION_CACHED_CACHE];
+    int64_t stride = at->kv_heads * at->head_dim, half = cache->dim[1] * stride;
+    float *keys = (float *)cache->data + (s * at->places + to) * stride;
+    size_t bytes = (size_t)(rows * stride) * sizeof *keys;
+    if (bytes == 0) return;
+    memcpy(keys, (const float *)io->in[key].data + from * stride, bytes);
+    memcpy(keys + half, (const float *)io->in[value].data + from * stride, bytes);
+}
+
+/* Rows of sequence s that the cache holds in front of its new ones, its prefix included. */
+static int64_t rows_before(const op_io_t *io, int64_t s) {
+    const int32_t *past = io->in[ATTENTION_CACHED_PAST].data, *cup = io->in[ATTENTION_CACHED_CU_PREFIX].data;
+    return past[s] + (cup ? cup[s + 1] - cup[s] : 0);
+}
+
 void cpu_attention_cached_fwd(const op_io_t *io) {
     const attention_cached_attr_t *at = io->attr;
-    const float *q = io->in[ATTENTION_CACHED_Q].data, *k = io->in[ATTENTION_CACHED_K].data;
-    const float *v = io->in[ATTENTION_CACHED_V].data;
+    const float *q = io->in[ATTENTION_CACHED_Q].data;
     const int32_t *cu = io->in[ATTENTION_CACHED_CU].data, *past = io->in[ATTENTION_CACHED_PAST].data;
+    const int32_t *cup = io->in[ATTENTION_CACHED_CU_PREFIX].data;
     const view_t *cache = &io->in[ATTENTION_CACHED_CACHE];
     int64_t sequences = io->in[ATTENTION_CACHED_PAST].dim[0], dim = at->head_dim, group = at->heads / at->kv_heads;
     int64_t q_stride = at->heads * dim, stride = at->kv_heads * dim;
     float *keys = cache->data, *values = keys + cache->dim[1] * stride, *o = io->out[0].data;
     for (int64_t s = 0; s < sequences; s++) {
-        int64_t to = (s * at->places + past[s]) * stride, from = cu[s] * stride;
-        size_t bytes = (size_t)((cu[s + 1] - cu[s]) * stride) * sizeof *keys;
-        if (bytes == 0) continue;
-        memcpy(keys + to, k + from, bytes);
-        memcpy(values + to, v + from, bytes);
+        if (cup)
+            fill_cache(io, ATTENTION_CACHED_PREFIX_K, ATTENTION_CACHED_PREFIX_V, cup[s], cup[s + 1] - cup[s], s,
+                       past[s]);
+        fill_cache(io, ATTENTION_CACHED_K, ATTENTION_CACHED_V, cu[s], cu[s + 1] - cu[s], s, rows_before(io, s));
     }
 #pragma omp parallel for schedule(dynamic)
     for (int64_t t = 0; t < sequences * at->heads; t++) {
-        int64_t s = t / at->heads, h = t % at->heads, length = cu[s + 1] - cu[s];
+        int64_t s = t / at->heads, h = t % at->heads, length = cu[s + 1] - cu[s], before = rows_before(io, s);
         int64_t slot = s * at->places * stride + h / group * dim;
         for (int64_t i = 0; i < length; i += CPU_QUERY_ROWS) {
             int64_t rows = cpu_min(CPU_QUERY_ROWS, length - i), place = (cu[s] + i) * q_stride + h * dim;
@@ -35,7 +52,7 @@ void cpu_attention_cached_fwd(const op_io_t *io) {
                                        .kv_stride = stride,
                                        .dim = dim,
                                        .scale = (float)at->scale};
-            cpu_attend(&heads, rows, past[s] + i + rows, cpu_thread_scratch(io, 0, CPU_QUERY_ROWS * at->places),
+            cpu_attend(&heads, rows, before + i + rows, cpu_thread_scratch(io, 0, CPU_QUERY_ROWS * at->places),
                        o + place, NULL, 0);
         }
     }
