@@ -52,7 +52,30 @@ status_t dataset_at(const dataset_t *d, int64_t example, status_t st) {
     return st_context(st, "%s:%lld", s->lines.path, (long long)jsonl_line(&s->lines, example - s->first_example));
 }
 
+/* A window of joined documents has parts of several examples, so it can have no label and no route. */
+static status_t check_wrapped(const dataset_options_t *o) {
+    if (o->packing != PACKING_WRAPPED) return ST_OK;
+    if (o->layout && o->layout->n_field > 0)
+        return st_raise(ST_USAGE, "data.packing",
+                        "wrapped joins documents, but the field '%s' chooses virtual tokens for each; use best-fit",
+                        o->layout->field[0].name);
+    if (o->route_field)
+        return st_raise(ST_USAGE, "data.packing",
+                        "wrapped joins documents, but the field '%s' routes each on its own; use best-fit",
+                        o->route_field);
+    return ST_OK;
+}
+
+static status_t check_route(const dataset_options_t *o) {
+    if (!o->route_field) return ST_OK;
+    if (o->route && find_name(o->routes, o->n_routes, o->route) >= 0) return ST_OK;
+    return st_raise(ST_USAGE, o->route_field, "the route '%s' is not among the %d that exist; name one of them",
+                    o->route ? o->route : "", o->n_routes);
+}
+
 static status_t check_options(const dataset_options_t *o) {
+    TRY(check_wrapped(o));
+    TRY(check_route(o));
     if (o->n_sources < 1) return st_raise(ST_USAGE, "data", "no files; name at least one");
     if (o->max_seq_length < o->encoder.n_prefix + 2)
         return st_raise(ST_USAGE, "data.max_seq_length", "%d leaves no room to predict a token; use at least %d",
@@ -84,7 +107,7 @@ static status_t open_source(dataset_t *d, const dataset_source_t *from, strbuf_t
     if (d->options.packing == PACKING_WRAPPED && s->format != FORMAT_TEXT)
         return st_raise(ST_USAGE, s->lines.path, "packing: wrapped joins documents, but the format is %s; use best-fit",
                         data_format_name(s->format));
-    if (s->format == FORMAT_CHAT && d->options.chat_template == CHAT_NONE)
+    if (data_format_is_chat(s->format) && d->options.chat_template == CHAT_NONE)
         return st_raise(ST_USAGE, s->lines.path,
                         "conversations need data.chat_template; set it to chatml, llama3 or alpaca");
     return ST_OK;
@@ -142,6 +165,13 @@ void dataset_lengths(dataset_t *d, int32_t **lengths, int64_t *n) {
 }
 
 static status_t scan_example(dataset_t *d, int64_t i, dataset_scratch_t *scratch, sequence_t *cut) {
+    bool takes;
+    TRY(dataset_takes_route(d, i, scratch, &takes));
+    if (!takes) {
+        d->lengths[2 * i] = DATASET_OTHER_ROUTE;
+        d->lengths[2 * i + 1] = 0;
+        return ST_OK;
+    }
     TRY(dataset_render(d, i, scratch));
     const sequence_t *s = &scratch->example;
     int64_t weighted = 0, tokens = s->ids.len;
@@ -195,6 +225,7 @@ status_t dataset_scan(dataset_t *d, int64_t lo, int64_t hi) {
 
 static status_t check_example(const dataset_t *d, const source_t *s, int64_t i) {
     int32_t tokens = d->lengths[2 * i], weighted = d->lengths[2 * i + 1], limit = d->options.max_seq_length;
+    if (tokens == DATASET_OTHER_ROUTE) return ST_OK;
     if (tokens < 0 || weighted < 0)
         return st_raise(ST_INTERNAL, "dataset_finish", "example %lld was not scanned", (long long)i);
     if (s->format != FORMAT_TEXT && d->options.truncation == TRUNCATE_ERROR && tokens > limit)
@@ -207,14 +238,15 @@ static status_t check_example(const dataset_t *d, const source_t *s, int64_t i) 
         return dataset_at(d, i,
                           st_raise(ST_INPUT, NULL, "the example has no token with a loss%s; remove it or give it a %s",
                                    tokens > limit ? " within max_seq_length" : "",
-                                   s->format == FORMAT_TEXT   ? "longer text"
-                                   : s->format == FORMAT_CHAT ? "message of the assistant"
-                                                              : "completion"));
+                                   s->format == FORMAT_TEXT         ? "longer text"
+                                   : data_format_is_chat(s->format) ? "message of the assistant"
+                                                                    : "completion"));
     return ST_OK;
 }
 
 /* Sequences (wrapped: stream tokens) that example i adds. */
 static int64_t example_adds(const dataset_t *d, const source_t *s, int64_t i) {
+    if (d->lengths[2 * i] == DATASET_OTHER_ROUTE) return 0;
     if (d->options.packing == PACKING_WRAPPED) return dataset_wrapped_tokens(d, i);
     if (s->format != FORMAT_TEXT) return 1;
     return dataset_pieces(d, (int64_t)d->lengths[2 * i] - d->options.encoder.n_prefix);
@@ -239,10 +271,14 @@ status_t dataset_finish(dataset_t *d) {
         int64_t added = d->start[end] - d->start[s->first_example];
         s->first_sequence = total;
         s->n_sequences = d->options.packing == PACKING_WRAPPED ? dataset_pieces(d, added) : added;
-        if (s->n_sequences == 0)
+        if (s->n_sequences == 0 && !d->options.route_field)
             return st_raise(ST_INPUT, s->lines.path, "no token with a loss; give it longer documents");
         total += s->n_sequences;
     }
+    if (total == 0)
+        return st_raise(ST_INPUT, d->sources[0].lines.path,
+                        "no example has '%s' in the field '%s'; add some or leave this route out", d->options.route,
+                        d->options.route_field);
     d->n_sequences = total;
     for (int64_t i = 0; i < total; i++) {
         int32_t tokens = dataset_sequence_tokens(d, i);

@@ -14,6 +14,9 @@
  * each of which begins with the prefix, too, and the last of which may be shorter. A last piece or window in which
  * nothing is predicted (a single token) is left out.
  *
+ * Virtual tokens are no part of a sequence here: it has the labels that choose them, read from the fields that the
+ * layout names, and keeps them when it is cut. A window has no labels and no route, so PACKING_WRAPPED excludes both.
+ *
  * Errors are ST_INPUT and name `path:line`; of several bad examples, the first in file order is named. */
 #pragma once
 #include <stdbool.h>
@@ -45,8 +48,9 @@ typedef struct dataset_options {
     bool train_on_inputs;
     bool append_eos;
     const virtual_layout_t *layout; /* virtual tokens and the fields that choose them; borrowed; NULL: none */
-    /* Only the examples whose field `route_field` has this value; the others are no sequences of this data set. NULL:
-     * all. `routes` are all values that exist: another one is an error by line. */
+    /* Only the examples whose field `route_field` has this value; the others are no sequences of this data set and are
+     * neither tokenised nor checked. NULL: all. `routes` are all values that exist: another one is an error by line.
+     * Borrowed. */
     const char *route_field, *route;
     const char *const *routes; /* [n_routes] */
     int n_routes;
@@ -63,7 +67,8 @@ int64_t dataset_examples(const dataset_t *d);
 /* Tokenises examples [lo, hi) and notes their lengths. */
 status_t dataset_scan(dataset_t *d, int64_t lo, int64_t hi);
 /* The lengths, for exchange between ranks: n = 2 * examples; example i owns items 2i (tokens) and 2i+1 (of these,
- * tokens with a loss). Items of examples that were not scanned here are -1 until the caller fills them in. */
+ * tokens with a loss). Items of examples that were not scanned here are -1 until the caller fills them in;
+ * an example of another route has -2 and 0. */
 void dataset_lengths(dataset_t *d, int32_t **lengths, int64_t *n);
 /* Checks every example and builds the table of sequences. */
 status_t dataset_finish(dataset_t *d);
@@ -72,8 +77,8 @@ status_t dataset_finish(dataset_t *d);
 int64_t dataset_sequences(const dataset_t *d);
 int32_t dataset_sequence_tokens(const dataset_t *d, int64_t sequence); /* tokens, BOS included, virtual ones not */
 int32_t dataset_sequence_loss_tokens(const dataset_t *d, int64_t sequence);
-int32_t dataset_max_tokens(const dataset_t *d); /* of the longest sequence, virtual tokens not counted */
-int32_t dataset_virtual_tokens(const dataset_t *d); /* of every sequence: slots and prefix rows */
+int32_t dataset_max_tokens(const dataset_t *d);             /* of the longest sequence, virtual tokens not counted */
+int32_t dataset_virtual_tokens(const dataset_t *d);         /* of every sequence: slots and prefix rows */
 const virtual_layout_t *dataset_layout(const dataset_t *d); /* never NULL */
 int dataset_sources(const dataset_t *d);
 /* Source s owns the sequences [first, first + n). */

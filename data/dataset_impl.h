@@ -11,6 +11,9 @@ typedef struct source {
     int64_t first_sequence, n_sequences;
 } source_t;
 
+/* `tokens` of an example that takes another route than the data set's. */
+enum { DATASET_OTHER_ROUTE = -2 };
+
 struct dataset {
     dataset_options_t options; /* `sources` is not kept */
     source_t *sources;
@@ -27,6 +30,8 @@ struct dataset {
 source_t *dataset_source_of(const dataset_t *d, int64_t example);
 /* Renders an example as a whole, before cutting, into scratch->example, whose message names path:line. */
 status_t dataset_render(const dataset_t *d, int64_t example, dataset_scratch_t *scratch);
+/* Whether an example takes the data set's route; read from its line, which must name a known one. */
+status_t dataset_takes_route(const dataset_t *d, int64_t example, dataset_scratch_t *scratch, bool *takes);
 /* Puts path:line in front of the message. */
 status_t dataset_at(const dataset_t *d, int64_t example, status_t st);
 /* Replaces `out` by the example cut to max_seq_length as `truncation` says. */

@@ -1,4 +1,6 @@
 #include "data/dataset_impl.h"
+#include "data/json_line.h"
+#include "data/label.h"
 #include <stdlib.h>
 #include <string.h>
 
@@ -94,6 +96,26 @@ status_t dataset_render(const dataset_t *d, int64_t example, dataset_scratch_t *
     TRY(jsonl_read(&s->lines, example - s->first_example, &scratch->line));
     TRY(dataset_at(d, example, render(d, example, scratch)));
     scratch->cached = example + 1;
+    return ST_OK;
+}
+
+static status_t find_route(const dataset_options_t *o, const strbuf_t *text, int32_t *route) {
+    json_t *line = NULL;
+    TRY(json_line_parse(text->data, text->len, &line));
+    status_t st = label_find(line, o->route_field, o->routes, o->n_routes, route);
+    if (st == ST_OK && *route < 0) st = label_refuse(line, o->route_field, o->routes, o->n_routes);
+    json_decref(line);
+    return st;
+}
+
+status_t dataset_takes_route(const dataset_t *d, int64_t example, dataset_scratch_t *scratch, bool *takes) {
+    const source_t *s = dataset_source_of(d, example);
+    int32_t route;
+    *takes = true;
+    if (!d->options.route_field) return ST_OK;
+    TRY(jsonl_read(&s->lines, example - s->first_example, &scratch->line));
+    TRY(dataset_at(d, example, find_route(&d->options, &scratch->line, &route)));
+    *takes = strcmp(d->options.routes[route], d->options.route) == 0;
     return ST_OK;
 }
 

@@ -17,6 +17,7 @@ typedef enum data_format {
     FORMAT_PROMPT_COMPLETION, /* {"prompt","completion"} */
     FORMAT_CHAT,              /* {"messages":[{"role","content"}]} through a chat template */
     FORMAT_ALPACA,            /* {"instruction","input"?,"output"} in the Alpaca prompt */
+    FORMAT_SHAREGPT,          /* {"conversations":[{"from":"system|human|gpt","value"}]}: as chat */
     FORMAT_COUNT
 } data_format_t;
 
@@ -31,6 +32,7 @@ typedef enum chat_template {
 /* Names as in a configuration ("prompt-completion", "chatml"); find returns false for a name that is not in the list.
  */
 const char *data_format_name(data_format_t f);
+bool data_format_is_chat(data_format_t f); /* written through a chat template */
 bool data_format_find(const char *name, data_format_t *out);
 const char *chat_template_name(chat_template_t t);
 bool chat_template_find(const char *name, chat_template_t *out);
@@ -38,11 +40,12 @@ bool chat_template_find(const char *name, chat_template_t *out);
 typedef struct render_options {
     data_format_t format;
     chat_template_t chat_template;
-    bool train_on_inputs; /* prompts weigh 1, too */
-    bool append_eos;      /* EOS after completions and documents (train, eval; score: false) */
-    bool prompt_only;     /* generate: {"prompt"} alone is enough and a completion is left out */
+    bool train_on_inputs;           /* prompts weigh 1, too */
+    bool append_eos;                /* EOS after completions and documents (train, eval; score: false) */
+    bool prompt_only;               /* generate: {"prompt"} alone is enough and a completion is left out */
     const virtual_layout_t *layout; /* its fields are read from the line; NULL: none */
-    const int32_t *label; /* [layout->n_field] labels for fields that a line lacks, -1 where there is none; or NULL */
+    /* [layout->n_field] labels where a line names none that is known, -1 where there is none; NULL: none at all */
+    const int32_t *label;
 } render_options_t;
 
 /* A growing sequence; zero is valid and empty. Owned by the caller and reused from call to call. */

@@ -93,8 +93,9 @@ static const bad_t bad_configs[] = {
     {MODEL METHOD "data: {train: a, packing: best_fit}\n" OUT, NULL,
      "run.yaml:3: 'packing' in data must be one of best-fit, wrapped, none, found 'best_fit' (did you mean "
      "'best-fit'?)"},
-    {MODEL METHOD "data: {train: a, format: sharegpt}\n" OUT, NULL,
-     "run.yaml:3: 'format' in data must be one of auto, text, prompt-completion, chat, alpaca, found 'sharegpt'"},
+    {MODEL METHOD "data: {train: a, format: parquet}\n" OUT, NULL,
+     "run.yaml:3: 'format' in data must be one of auto, text, prompt-completion, chat, alpaca, sharegpt, found "
+     "'parquet'"},
     {"model: {path: m, dtype: bfloat16}\n" METHOD DATA OUT, NULL,
      "run.yaml:1: 'dtype' in model must be float32, found 'bfloat16'"},
     {MODEL "method: {type: lroa}\n" DATA OUT, NULL, "run.yaml:2: unknown method 'lroa' (did you mean 'lora'?)"},

@@ -80,7 +80,7 @@ static void test_fields(void **state) {
     (void)state;
     refuse("{\"txt\": \"a\"}\n",
            ":1: no known fields; expected 'text', or 'prompt' and 'completion', or 'messages', or "
-           "'instruction' and 'output'");
+           "'instruction' and 'output', or 'conversations'");
     refuse("{\"prompt\": \"a\", \"text\": \"b\"}\n",
            ":1: the fields fit two formats, text and prompt-completion; set data.format");
     refuse(GOOD "{\"text\": 3}\n", ":2: field 'text' is a number; it must be a string");
@@ -115,6 +115,27 @@ static void test_messages(void **state) {
     dataset_options_t o = options();
     o.chat_template = CHAT_NONE;
     const char *chat = "{\"messages\": []}\n";
+    refuse_with(chat, strlen(chat), o, ST_USAGE,
+                ": conversations need data.chat_template; set it to chatml, llama3 or alpaca");
+}
+
+static void test_conversations(void **state) {
+    (void)state;
+    refuse("{\"conversations\": {}}\n", ":1: field 'conversations' is an object; it must be an array");
+    refuse("{\"conversations\": [7]}\n", ":1: conversations[0] is a number; it must be an object with from and value");
+    refuse("{\"conversations\": [{\"from\": \"human\", \"content\": \"a\"}]}\n",
+           ":1: conversations[0]: missing field 'value'; add it as a string");
+    refuse("{\"conversations\": [{\"from\": \"user\", \"value\": \"a\"}]}\n",
+           ":1: conversations[0] has the role 'user'; roles are system, human and gpt");
+    refuse("{\"conversations\": [{\"from\": \"gpt\", \"value\": \"\"}, {\"from\": \"system\", \"value\": \"\"}]}\n",
+           ":1: conversations[1] has the role 'system'; only the first message may have it");
+    refuse("{\"conversations\": [{\"from\": \"human\", \"value\": \"a\"}]}\n",
+           ":1: the example has no token with a loss; remove it or give it a message of the assistant");
+    refuse("{\"conversations\": [], \"messages\": []}\n",
+           ":1: the fields fit two formats, chat and sharegpt; set data.format");
+    dataset_options_t o = options();
+    o.chat_template = CHAT_NONE;
+    const char *chat = "{\"conversations\": []}\n";
     refuse_with(chat, strlen(chat), o, ST_USAGE,
                 ": conversations need data.chat_template; set it to chatml, llama3 or alpaca");
 }
@@ -215,13 +236,10 @@ static void test_file_changes(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_json),
-        cmocka_unit_test(test_fields),
-        cmocka_unit_test(test_messages),
-        cmocka_unit_test(test_lengths),
-        cmocka_unit_test(test_files),
-        cmocka_unit_test(test_settings),
-        cmocka_unit_test(test_first_error_wins),
+        cmocka_unit_test(test_json),         cmocka_unit_test(test_fields),
+        cmocka_unit_test(test_messages),     cmocka_unit_test(test_conversations),
+        cmocka_unit_test(test_lengths),      cmocka_unit_test(test_files),
+        cmocka_unit_test(test_settings),     cmocka_unit_test(test_first_error_wins),
         cmocka_unit_test(test_file_changes),
     };
     return cmocka_run_group_tests(tests, setup, teardown);

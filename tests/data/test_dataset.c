@@ -177,6 +177,23 @@ static void test_chat_templates(void **state) {
                "'I'n's't'r'u'c't'i'o'n':'/'c'/'/'#'#'#' 'R'e's'p'o'n's'e':'/'d<E>");
 }
 
+/* The same conversation in the spelling of ShareGPT becomes the same sequence. */
+static void test_sharegpt(void **state) {
+    (void)state;
+    const char *line =
+        "{\"conversations\": [{\"from\": \"human\", \"value\": \"u\"}, {\"from\": \"gpt\", \"value\": \"ok\"}]}";
+    dataset_options_t o = options(false);
+    expect_one(line, o, "<im>'u's'e'r'/'u'</im>'/'<im>'a's's'i's't'a'n't'/'ok</im>/'");
+    o.format = FORMAT_SHAREGPT;
+    o.chat_template = CHAT_LLAMA3; /* with the template's own BOS, as for chat */
+    expect_one("{\"conversations\": [{\"from\": \"system\", \"value\": \"S\"}, {\"from\": \"gpt\", \"value\": \"d\"}]}",
+               o, "<begin>'<h>'s'y's't'e'm'</h>'/'/'S'<eot>'<h>'a's's'i's't'a'n't'</h>'/'/'d<eot>");
+    data_format_t found;
+    assert_true(data_format_find("sharegpt", &found));
+    assert_int_equal(found, FORMAT_SHAREGPT);
+    assert_string_equal(data_format_name(found), "sharegpt");
+}
+
 static void test_long_documents(void **state) {
     (void)state;
     dataset_options_t o = options(false);
@@ -308,7 +325,7 @@ int main(void) {
         cmocka_unit_test(test_alpaca),         cmocka_unit_test(test_chat_templates),
         cmocka_unit_test(test_long_documents), cmocka_unit_test(test_wrapped),
         cmocka_unit_test(test_truncation),     cmocka_unit_test(test_sources_have_their_own_format),
-        cmocka_unit_test(test_batch),
+        cmocka_unit_test(test_batch),          cmocka_unit_test(test_sharegpt),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }

@@ -4,7 +4,7 @@
 #include "data/render.h"
 
 /* the choices of `data` below are spelt in the order of these enumerations */
-static_assert(FORMAT_COUNT == 5 && CHAT_COUNT == 4 && PACKING_COUNT == 3 && TRUNCATE_COUNT == 3, "a choice is missing");
+static_assert(FORMAT_COUNT == 6 && CHAT_COUNT == 4 && PACKING_COUNT == 3 && TRUNCATE_COUNT == 3, "a choice is missing");
 
 /* X(name, TYPE, default, min, max, choices, partner, flags, doc) */
 #define ROW(type_t, name, kind, standard, min, max, choices, partner, flags, doc)                                      \
@@ -23,7 +23,8 @@ const cfg_field_t config_model_fields[] = {
 const cfg_field_t config_data_fields[] = {
     R(train, CFG_SOURCES, NULL, 0, 0, NULL, NULL, CFG_REQUIRED, "a JSONL file, or a list of them with weights"),
     R(eval, CFG_PATH, NULL, 0, 0, NULL, NULL, CFG_FREE, "a JSONL file to evaluate on"),
-    R(format, CFG_CHOICE, "auto", 0, 0, "auto|text|prompt-completion|chat|alpaca", NULL, 0, "fields of an example"),
+    R(format, CFG_CHOICE, "auto", 0, 0, "auto|text|prompt-completion|chat|alpaca|sharegpt", NULL, 0,
+      "fields of an example"),
     R(chat_template, CFG_CHOICE, "chatml", 0, 0, "none|chatml|llama3|alpaca", NULL, 0, "how a chat is written as text"),
     R(max_seq_length, CFG_INT, "1024", 2, 1 << 20, NULL, NULL, 0, "most tokens of one sequence"),
     R(packing, CFG_CHOICE, "best-fit", 0, 0, "best-fit|wrapped|none", NULL, 0, "how sequences fill micro-batches"),
