@@ -25,5 +25,9 @@ const backend_t backend_cpu = {
             [OP_COLS] = NO_SCRATCH(cols),
             [OP_GATHER_ROWS] = NO_SCRATCH(gather_rows),
             [OP_LINEAR_CROSS_ENTROPY] = WITH_SCRATCH(linear_cross_entropy),
+            [OP_SPLICE] = NO_SCRATCH(splice),
+            [OP_ACTIVATION] = NO_SCRATCH(activation),
+            [OP_CONCAT] = NO_SCRATCH(concat),
+            [OP_LSTM] = WITH_SCRATCH(lstm),
         },
 };

@@ -10,6 +10,21 @@
 
 enum { GUARD = 64, GUARD_BYTE = 0xA5 };
 
+static const op_cases_t *const lists[] = {&op_cases_main, &op_cases_rows};
+enum { LISTS = sizeof lists / sizeof *lists };
+
+int op_case_count(void) {
+    int n = 0;
+    for (int i = 0; i < LISTS; i++) n += lists[i]->count;
+    return n;
+}
+
+const op_case_t *op_case_at(int n) {
+    int i = 0;
+    while (n >= lists[i]->count) n -= lists[i++]->count;
+    return &lists[i]->item[n];
+}
+
 /* `bytes` of 0xFF (NaN as a float or double) between two guards. */
 static void *guarded(run_t *r, size_t bytes) {
     unsigned char *block = aligned_alloc(GUARD, (bytes + 2 * GUARD + GUARD - 1) / GUARD * GUARD);
@@ -81,7 +96,7 @@ static void make_outputs(run_t *r, const run_options_t *options) {
     const op_def_t *def = op_defs[r->c->op];
     if (def->infer(r->c->attr, r->io.in, r->io.out) != ST_OK) fail_msg("%s: %s", r->c->name, st_message());
     for (int o = 0; o < def->n_out; o++) {
-        bool shared = o == 0 && options->inplace && def->inplace >= 0;
+        bool shared = o == 0 && options->inplace && def->inplace >= 0 && r->c->in[def->inplace].kind;
         r->io.out[o].data = shared ? r->io.in[def->inplace].data : guarded(r, view_bytes(&r->io.out[o]));
     }
 }

@@ -19,8 +19,14 @@ typedef struct op_case {
     bool training;
 } op_case_t;
 
-extern const op_case_t op_cases[];
-extern const int op_case_count;
+/* All cases, over the lists of the files common_cases*.c. */
+typedef struct op_cases {
+    const op_case_t *item;
+    int count;
+} op_cases_t;
+extern const op_cases_t op_cases_main, op_cases_rows;
+int op_case_count(void);
+const op_case_t *op_case_at(int n);
 
 enum { CASE_BUFFERS = OP_MAX_IN + OP_MAX_OUT + OP_MAX_IN + 2 };
 

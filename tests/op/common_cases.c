@@ -6,24 +6,7 @@
 #include "kernels/ops/lowrank.h"
 #include "kernels/ops/rmsnorm.h"
 #include "kernels/ops/rope_table.h"
-#include "tests/op/common_case.h"
-
-#define R1(a)                                                                                                          \
-    { 'r', 1, {a, 0, 0}, NULL }
-#define R2(a, b)                                                                                                       \
-    { 'r', 2, {a, b, 0}, NULL }
-#define R3(a, b, c)                                                                                                    \
-    { 'r', 3, {a, b, c}, NULL }
-#define I1(a, data)                                                                                                    \
-    { 'i', 1, {a, 0, 0}, data }
-#define K1(a, data)                                                                                                    \
-    { 'k', 1, {a, 0, 0}, data }
-#define W1(a)                                                                                                          \
-    { 'w', 1, {a, 0, 0}, NULL }
-#define ABSENT                                                                                                         \
-    { 0, 0, {0, 0, 0}, NULL }
-#define CASE(op, attr, label, training, ...)                                                                           \
-    { label, op, attr, {__VA_ARGS__}, training }
+#include "tests/op/case_macros.h"
 
 static const rmsnorm_attr_t rms = {1e-5};
 static const layernorm_attr_t layer = {1e-5};
@@ -48,7 +31,7 @@ static const int32_t cu_cached_long[] = {0, 130, 131};
 static const int32_t targets[] = {0, 10, 4, 4, 7, 1, 2, 9, 10, 3, 5};
 static int32_t many_targets[150]; /* all zero: a legal target */
 
-const op_case_t op_cases[] = {
+static const op_case_t cases[] = {
     CASE(OP_EMBEDDING, NULL, "embedding", false, R2(7, 5), I1(7, ids)),
     CASE(OP_EMBEDDING, NULL, "embedding, one row", false, R2(7, 70), I1(1, ids)),
     CASE(OP_EMBEDDING, NULL, "embedding, no rows", false, R2(7, 5), I1(0, ids)),
@@ -110,4 +93,4 @@ const op_case_t op_cases[] = {
     CASE(OP_LINEAR_CROSS_ENTROPY, NULL, "linear_cross_entropy, chunks", false, R2(150, 19), R2(1500, 19),
          I1(150, many_targets), W1(150)),
 };
-const int op_case_count = sizeof op_cases / sizeof op_cases[0];
+const op_cases_t op_cases_main = {cases, sizeof cases / sizeof *cases};
