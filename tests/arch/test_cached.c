@@ -39,7 +39,7 @@ static void check(const char *config, double limit, dtype_t real, const backend_
     assert_int_equal(build_open(&t.model, backend, &t.hook, 1, o, &cached), ST_OK);
     int64_t n = 0;
     for (int32_t s = 0; s < SLOTS; s++) fill(&whole, &n, s, 0, LENGTH);
-    tape_set_sizes(whole.tape, (tape_sizes_t){n, n, SLOTS});
+    tape_set_sizes(whole.tape, (tape_sizes_t){n, n, SLOTS, 0});
     tape_forward(whole.tape);
     const void *want = tape_data(whole.tape, whole.logits);
     int32_t *past = tape_data(cached.tape, cached.past), done[SLOTS] = {0};
@@ -49,7 +49,7 @@ static void check(const char *config, double limit, dtype_t real, const backend_
             past[s] = done[s];
             fill(&cached, &n, s, done[s], feed[p][s]);
         }
-        tape_set_sizes(cached.tape, (tape_sizes_t){n, n, SLOTS});
+        tape_set_sizes(cached.tape, (tape_sizes_t){n, n, SLOTS, 0});
         tape_forward(cached.tape);
         const void *got = tape_data(cached.tape, cached.logits);
         int64_t row = 0;

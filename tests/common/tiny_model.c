@@ -103,7 +103,8 @@ void tiny_open(tiny_t *t, const char *config_json, const char *method, dtype_t r
     t->hook = t->method->hook(t->self);
     ok(param_set_alloc(&t->model.params, true));
     ok(model_load(&t->model, w));
-    t->method->init(t->self, &t->model, 11);
+    const method_init_t in = {.backend = real == DT_F64 ? &backend_ref_f64 : &backend_cpu, .seed = 11};
+    ok(t->method->init(t->self, &t->model, &in));
     weights_close(w);
     unlink(config);
     unlink(file);
@@ -159,7 +160,7 @@ double tiny_run(tiny_t *t, tiny_how_t how, const batch_t *b, void *grad) {
     const build_options_t options = {.tail = TAIL_LOSS,
                                      .with_grad = grad != NULL,
                                      .recompute = how.recompute,
-                                     .capacity = {b->n_tokens, b->n_loss, b->n_seqs}};
+                                     .capacity = {b->n_tokens, b->n_loss, b->n_seqs, b->n_prefix}};
     ok(build_open(&t->model, how.backend, &t->hook, how.bare ? 0 : 1, options, &build));
     micro_load(&build, b);
     tape_set_step(build.tape, (op_step_t){9, how.step, grad != NULL});

@@ -113,7 +113,7 @@ static void open_model(fixture_t *f) {
     ok(f->method->open_adapter(a, &f->model, &f->self));
     ok(param_set_alloc(&f->model.params, false));
     ok(model_load(&f->model, f->weights));
-    ok(adapter_load(a, &f->model));
+    ok(adapter_load(a, &f->model, 0, (int)f->model.params.count));
     adapter_close(a);
 }
 
@@ -151,7 +151,11 @@ static int tear_down(void **state) {
 static status_t run_export(fixture_t *f, const char *format) {
     const export_format_t *found = NULL;
     ok(export_format_find(format, &found));
-    export_source_t s = {f->weights, &f->model, f->method, f->self};
+    export_source_t s = {.weights = f->weights,
+                         .model = &f->model,
+                         .method = f->method,
+                         .method_self = f->self,
+                         .last_param = (int)f->model.params.count};
     FILE *report = tmpfile();
     assert_non_null(report);
     status_t st = export_run(found, &s, f->out, report);
@@ -212,7 +216,7 @@ static void adapter_comes_back(void **state) {
     assert_true(index >= 0);
     float *values = f->model.params.item[index].value.data;
     memset(values, 0, RANK * D * sizeof *values);
-    ok(adapter_load(a, &f->model));
+    ok(adapter_load(a, &f->model, 0, (int)f->model.params.count));
     for (int i = 0; i < RANK * D; i++) assert_memory_equal(&values[i], &(float){a_value(i)}, sizeof(float));
     adapter_close(a);
 }

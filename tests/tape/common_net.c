@@ -143,7 +143,7 @@ void net_load(net_t *n, int64_t tokens, int64_t rows) {
         target[i] = (int32_t)((5 * i + 2) % NET_V);
         weight[i] = 0.5f + 0.125f * (float)(i % 8);
     }
-    tape_set_sizes(n->tape, (tape_sizes_t){tokens, rows, 1});
+    tape_set_sizes(n->tape, (tape_sizes_t){tokens, rows, 1, 0});
     tape_set_step(n->tape, (op_step_t){3, 4, true});
 }
 

@@ -10,7 +10,7 @@
 #include <cmocka.h>
 #include "common_net.h"
 
-static const tape_sizes_t room = {24, 20, 1};
+static const tape_sizes_t room = {24, 20, 1, 0};
 
 static double *zeros(const net_t *n) {
     double *p = calloc((size_t)n->params.n_trainable, sizeof *p); /* enough for float, too */
@@ -133,7 +133,7 @@ static void test_capacity_changes_nothing(void **state) {
         net_t wide, exact;
         net_how_t how = {.blocks = 3, .recompute = k % 2, .dropout = 0.2, .capacity = room};
         net_open(&wide, backends[k / 2], how);
-        how.capacity = (tape_sizes_t){5, 4, 1};
+        how.capacity = (tape_sizes_t){5, 4, 1, 0};
         net_open(&exact, backends[k / 2], how);
         net_load(&wide, 5, 4);
         net_load(&exact, 5, 4);

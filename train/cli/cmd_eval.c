@@ -78,7 +78,8 @@ static status_t judge(eval_t *e, const i32buf_t *want, const i32buf_t *got, strb
 }
 
 typedef struct group {
-    i32buf_t prompt[SLOTS], want[SLOTS], got[SLOTS];
+    sequence_t prompt[SLOTS]; /* whole examples; the generator stops before their completions */
+    i32buf_t want[SLOTS], got[SLOTS];
     int64_t n;
     strbuf_t a, b;
 } group_t;
@@ -92,7 +93,6 @@ static status_t flush(eval_t *e, group_t *g) {
     if (g->n) TRY(generator_run(&e->generator, g->prompt, g->n, 0, &o, NULL, NULL, g->got));
     for (int64_t i = 0; i < g->n; i++) {
         TRY(judge(e, &g->want[i], &g->got[i], &g->a, &g->b));
-        i32buf_clear(&g->prompt[i]);
         i32buf_clear(&g->want[i]);
         i32buf_clear(&g->got[i]);
     }
@@ -108,31 +108,30 @@ static bool has_answer(const sequence_t *s) {
 static status_t match_share(eval_t *e, comm_t *comm, group_t *g) {
     int64_t n = dataset_sequences(e->set), eos = tokenizer_eos(e->loaded.tokenizer);
     dataset_scratch_t scratch = {0};
-    sequence_t s = {0};
     status_t st = ST_OK;
     for (int64_t i = comm_rank(comm); i < n && st == ST_OK; i += comm_size(comm)) {
-        st = dataset_sequence(e->set, i, &scratch, &s);
-        if (st != ST_OK || !has_answer(&s)) continue;
-        int64_t end = s.ids.len;
-        if (eos >= 0 && e->settings.append_eos && s.ids.data[end - 1] == eos) end--;
-        st = i32buf_add(&g->prompt[g->n], s.ids.data, s.n_prompt);
-        if (st == ST_OK) st = i32buf_add(&g->want[g->n], s.ids.data + s.n_prompt, end - s.n_prompt);
+        sequence_t *s = &g->prompt[g->n];
+        st = dataset_sequence(e->set, i, &scratch, s);
+        if (st != ST_OK || !has_answer(s)) continue;
+        int64_t end = s->ids.len;
+        if (eos >= 0 && e->settings.append_eos && s->ids.data[end - 1] == eos) end--;
+        st = i32buf_add(&g->want[g->n], s->ids.data + s->n_prompt, end - s->n_prompt);
         if (st == ST_OK && ++g->n == SLOTS) st = flush(e, g);
     }
     if (st == ST_OK) st = flush(e, g);
     dataset_scratch_release(&scratch);
-    sequence_release(&s);
     return st;
 }
 
 static status_t exact_match(eval_t *e, comm_t *comm) {
-    int64_t places = dataset_max_tokens(e->set) + 2, most = e->loaded.model.config.max_positions;
+    int64_t places = dataset_max_tokens(e->set) + generator_virtual(&e->loaded) + 2,
+            most = e->loaded.model.config.max_positions;
     TRY(generator_open(&e->loaded, SLOTS, places < most ? places : most, &e->generator));
     group_t g;
     memset(&g, 0, sizeof g);
     status_t st = match_share(e, comm, &g);
     for (int i = 0; i < SLOTS; i++) {
-        i32buf_release(&g.prompt[i]);
+        sequence_release(&g.prompt[i]);
         i32buf_release(&g.want[i]);
         i32buf_release(&g.got[i]);
     }
@@ -144,8 +143,10 @@ static status_t exact_match(eval_t *e, comm_t *comm) {
 static status_t evaluate(eval_t *e, comm_t *comm, evaluation_t *result) {
     TRY(comm_agree(comm, open_target(e)));
     const dataset_source_t source = {e->data, 1.0};
-    TRY(dataload_open(comm, &e->settings, &source, 1, encoder_of_tokenizer(e->loaded.tokenizer), &e->set));
-    int64_t longest = dataset_max_tokens(e->set), capacity = longest > EVAL_TOKENS ? longest : EVAL_TOKENS;
+    TRY(dataload_open(comm, &e->settings, &e->loaded.layout, &source, 1, encoder_of_tokenizer(e->loaded.tokenizer),
+                      &e->set));
+    int64_t longest = dataset_max_tokens(e->set) + dataset_virtual_tokens(e->set),
+            capacity = longest > EVAL_TOKENS ? longest : EVAL_TOKENS;
     TRY(comm_agree(comm, evaluator_open(&e->loaded, e->set, PACKING_BEST_FIT, capacity, &e->evaluator)));
     TRY(evaluator_run(&e->evaluator, comm, NULL, NULL, result));
     if (!e->no_exact_match) TRY(comm_agree(comm, exact_match(e, comm)));

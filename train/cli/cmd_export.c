@@ -55,7 +55,14 @@ static status_t export(const job_t *job, const export_format_t *format, const ch
     loaded_t loaded = {0};
     status_t st = loaded_open(base, job->checkpoint, &loaded);
     if (st == ST_OK) {
-        export_source_t source = {loaded.weights, &loaded.model, loaded.method, loaded.method_self};
+        const loaded_method_t *m = &loaded.method[0];
+        export_source_t source = {.weights = loaded.weights,
+                                  .model = &loaded.model,
+                                  .method = m->method,
+                                  .method_self = m->self,
+                                  .first_param = m->first_param,
+                                  .last_param = m->last_param,
+                                  .choice = {.layout = &loaded.layout}};
         st = export_run(format, &source, job->out, stdout);
     } else if (!job->model) {
         st = st_context(st, "%s on its base (--model names another)", job->checkpoint);

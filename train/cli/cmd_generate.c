@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include "data/label.h"
 #include "train/cli/cli.h"
 #include "train/cli/lines.h"
 #include "train/cli/options.h"
@@ -14,7 +15,8 @@ enum { SLOTS = 8 };
 typedef struct job {
     loaded_t loaded;
     lines_t lines;
-    i32buf_t *prompt, *out; /* [lines] */
+    sequence_t *prompt; /* [lines] */
+    i32buf_t *out;      /* [lines] */
     generator_t generator;
     generate_options_t options;
     option_list_t stop;
@@ -54,17 +56,22 @@ static status_t encode(job_t *j, int64_t i) {
     const char *line = lines_at(&j->lines, i, &n), *text;
     json_t *owner;
     TRY(prompt_text(line, n, where, &text, &len, &owner));
+    sequence_t *p = &j->prompt[i];
     int n_prefix;
     const int32_t *prefix = tokenizer_prefix(j->loaded.tokenizer, &n_prefix);
-    status_t st = i32buf_add(&j->prompt[i], prefix, n_prefix);
-    if (st == ST_OK) st = tokenizer_encode(j->loaded.tokenizer, text, len, false, &j->prompt[i]);
+    status_t st = sequence_add(p, prefix, n_prefix, 0.0f);
+    if (st == ST_OK) st = tokenizer_encode(j->loaded.tokenizer, text, len, false, &p->ids);
+    if (st == ST_OK) st = sequence_weigh(p, n_prefix, 0.0f);
+    if (st == ST_OK) st = label_read(owner, &j->loaded.layout, NULL, p->label);
     json_decref(owner);
     if (st != ST_OK) return st_context(st, "%s", where);
-    if (!j->prompt[i].len)
-        return st_raise(ST_INPUT, where, "the prompt is empty and this model has no BOS to begin with");
-    if (j->prompt[i].len >= j->loaded.model.config.max_positions)
-        return st_raise(ST_INPUT, where, "the prompt has %lld tokens, the model takes %lld",
-                        (long long)j->prompt[i].len, (long long)j->loaded.model.config.max_positions);
+    p->n_prefix = n_prefix;
+    p->n_prompt = p->ids.len;
+    if (!p->ids.len) return st_raise(ST_INPUT, where, "the prompt is empty and this model has no BOS to begin with");
+    int64_t most = j->loaded.model.config.max_positions - generator_virtual(&j->loaded);
+    if (p->ids.len >= most)
+        return st_raise(ST_INPUT, where, "the prompt has %lld tokens, the model takes %lld", (long long)p->ids.len,
+                        (long long)most);
     return ST_OK;
 }
 
@@ -112,9 +119,9 @@ static status_t generate_all(job_t *j) {
     int64_t longest = 0, most = j->loaded.model.config.max_positions;
     for (int64_t i = 0; i < j->lines.count; i++) {
         TRY(encode(j, i));
-        if (j->prompt[i].len > longest) longest = j->prompt[i].len;
+        if (j->prompt[i].ids.len > longest) longest = j->prompt[i].ids.len;
     }
-    int64_t places = longest + j->options.max_new_tokens;
+    int64_t places = longest + generator_virtual(&j->loaded) + j->options.max_new_tokens;
     TRY(generator_open(&j->loaded, j->lines.count < SLOTS ? j->lines.count : SLOTS, places < most ? places : most,
                        &j->generator));
     for (int64_t i = 0; i < j->lines.count; i += SLOTS) {
@@ -131,9 +138,10 @@ static status_t run(job_t *j, const char *model, const char *adapter) {
     TRY(lines_read(&j->lines));
     if (!j->lines.count) return ST_OK;
     void *p;
-    TRY(buf_calloc(&p, 2 * j->lines.count, sizeof(i32buf_t), "prompts"));
+    TRY(buf_calloc(&p, j->lines.count, sizeof *j->prompt, "prompts"));
     j->prompt = p;
-    j->out = j->prompt + j->lines.count;
+    TRY(buf_calloc(&p, j->lines.count, sizeof *j->out, "results"));
+    j->out = p;
     return generate_all(j);
 }
 
@@ -162,8 +170,10 @@ static status_t body(comm_t *comm, int argc, char **argv) {
     if (comm_rank(comm)) return ST_OK;
     status_t st = run(&j, model, adapter);
     if (j.generator.build.tape || j.generator.past) generator_close(&j.generator);
-    for (int64_t i = 0; j.prompt && i < 2 * j.lines.count; i++) i32buf_release(&j.prompt[i]);
+    for (int64_t i = 0; j.prompt && i < j.lines.count; i++) sequence_release(&j.prompt[i]);
+    for (int64_t i = 0; j.out && i < j.lines.count; i++) i32buf_release(&j.out[i]);
     free(j.prompt);
+    free(j.out);
     strbuf_release(&j.text);
     lines_release(&j.lines);
     loaded_close(&j.loaded);

@@ -20,7 +20,9 @@ typedef struct scorer {
     sequence_t *sequence; /* [lines] */
     int64_t longest;
     build_t build;
-    int64_t capacity;
+    batch_t batch;
+    int64_t capacity; /* tokens of a batch, virtual ones counted */
+    int64_t extra;    /* virtual tokens of a sequence */
 } scorer_t;
 
 static status_t render(scorer_t *s) {
@@ -28,8 +30,9 @@ static status_t render(scorer_t *s) {
     TRY(buf_calloc(&p, s->lines.count, sizeof(sequence_t), "lines"));
     s->sequence = p;
     const encoder_t encoder = encoder_of_tokenizer(s->loaded.tokenizer);
-    const render_options_t o = {.format = FORMAT_AUTO};
-    int64_t most = s->loaded.model.config.max_positions;
+    const render_options_t o = {.format = FORMAT_AUTO, .layout = &s->loaded.layout};
+    s->extra = virtual_slots(&s->loaded.layout) + virtual_prefix(&s->loaded.layout);
+    int64_t most = s->loaded.model.config.max_positions - s->extra;
     for (int64_t i = 0; i < s->lines.count; i++) {
         char where[64];
         size_t n;
@@ -45,25 +48,12 @@ static status_t render(scorer_t *s) {
 }
 
 /* Sequences [from, to) as one packed batch; every weighted token is a loss row. */
-static void load(scorer_t *s, int64_t from, int64_t to) {
-    tape_t *t = s->build.tape;
-    int32_t *ids = tape_data(t, s->build.ids), *pos = tape_data(t, s->build.positions), *cu = tape_data(t, s->build.cu);
-    int32_t *rows = tape_data(t, s->build.rows), *targets = tape_data(t, s->build.targets), at = 0, m = 0;
-    float *weights = tape_data(t, s->build.weights);
-    cu[0] = 0;
-    for (int64_t i = from; i < to; i++) {
-        const sequence_t *q = &s->sequence[i];
-        for (int32_t k = 0; k < q->ids.len; k++, at++) {
-            ids[at] = q->ids.data[k];
-            pos[at] = k;
-            if (k == 0 || !(q->weight[k] > 0)) continue;
-            rows[m] = at - 1;
-            targets[m] = q->ids.data[k];
-            weights[m++] = 1.0f;
-        }
-        cu[i - from + 1] = at;
-    }
-    tape_set_sizes(t, (tape_sizes_t){at, m, to - from});
+static status_t load(scorer_t *s, int64_t from, int64_t to) {
+    batch_clear(&s->batch);
+    for (int64_t i = from; i < to; i++) TRY(batch_add(&s->batch, &s->loaded.layout, &s->sequence[i], i - from));
+    for (int64_t m = 0; m < s->batch.n_loss; m++) s->batch.loss_weight[m] = 1.0f;
+    micro_load(&s->build, &s->batch);
+    return ST_OK;
 }
 
 static int64_t print_line(const sequence_t *q, const float *nll) {
@@ -82,15 +72,18 @@ static int64_t print_line(const sequence_t *q, const float *nll) {
 }
 
 static status_t score_all(scorer_t *s) {
-    s->capacity = s->longest > GROUP_TOKENS ? s->longest : GROUP_TOKENS;
-    const build_options_t o = {.tail = TAIL_LOSS, .capacity = {s->capacity, s->capacity, s->capacity}};
-    TRY(build_open(&s->loaded.model, &backend_cpu, &s->loaded.hook, s->loaded.n_hook, o, &s->build));
+    int64_t n = s->longest + s->extra > GROUP_TOKENS ? s->longest + s->extra : GROUP_TOKENS;
+    const build_options_t o = {.tail = TAIL_LOSS, .capacity = {n, n, n, micro_prefix_capacity(&s->loaded.layout, n)}};
+    s->capacity = n;
+    TRY(batch_init(&s->batch, n));
+    TRY(build_open(&s->loaded.model, &backend_cpu, s->loaded.hook, s->loaded.n_method, o, &s->build));
     for (int64_t from = 0, to; from < s->lines.count; from = to) {
         int64_t tokens = 0;
-        for (to = from;
-             to < s->lines.count && to - from < s->capacity && tokens + s->sequence[to].ids.len <= s->capacity; to++)
-            tokens += s->sequence[to].ids.len;
-        load(s, from, to);
+        for (to = from; to < s->lines.count && to - from < s->capacity &&
+                        tokens + s->sequence[to].ids.len + s->extra <= s->capacity;
+             to++)
+            tokens += s->sequence[to].ids.len + s->extra;
+        TRY(load(s, from, to));
         tape_forward(s->build.tape);
         const float *nll = tape_data(s->build.tape, s->build.nll);
         for (int64_t i = from; i < to; i++) nll += print_line(&s->sequence[i], nll);
@@ -114,6 +107,7 @@ static status_t body(comm_t *comm, int argc, char **argv) {
     if (st == ST_OK) st = render(&s);
     if (st == ST_OK && s.lines.count) st = score_all(&s);
     if (s.build.tape) build_close(&s.build);
+    batch_release(&s.batch);
     for (int64_t i = 0; s.sequence && i < s.lines.count; i++) sequence_release(&s.sequence[i]);
     free(s.sequence);
     lines_release(&s.lines);

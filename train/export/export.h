@@ -15,8 +15,15 @@ typedef struct export_source {
     const weights_t *weights;
     model_t *model; /* float32 */
     const method_t *method;
-    const void *method_self;
+    void *method_self;
+    int first_param, last_param; /* the method's parameters */
+    method_choice_t choice;      /* which of the things that it learned */
 } export_source_t;
+
+/* The method's result: what its own `result` makes, else its description and its tensors as they are. Release with
+ * export_result_release. */
+status_t export_result(const export_source_t *s, method_result_t *out);
+void export_result_release(method_result_t *r);
 
 typedef struct export_format {
     const char *name, *doc;

@@ -5,39 +5,36 @@
 #include "kernels/buf.h"
 #include "train/export/export_dir.h"
 
-static status_t write_tensors(const param_set_t *p, const char *dir) {
+static status_t write_tensors(const method_result_t *r, const char *dir) {
     void *data;
-    TRY(buf_calloc(&data, p->count, sizeof(safetensors_out_t), "tensor table"));
+    TRY(buf_calloc(&data, r->n_tensor, sizeof(safetensors_out_t), "tensor table"));
     safetensors_out_t *row = data;
-    int64_t n = 0;
-    for (int64_t i = 0; i < p->count; i++) {
-        const param_t *x = &p->item[i];
-        if (!x->trainable) continue;
-        row[n] = (safetensors_out_t){.name = x->name, .store = STORE_F32, .rank = x->value.rank, .data = x->value.data};
-        for (int k = 0; k < x->value.rank; k++) row[n].dim[k] = x->value.dim[k];
-        n++;
+    for (int64_t i = 0; i < r->n_tensor; i++) {
+        row[i] = (safetensors_out_t){
+            .name = r->tensor[i].name, .store = STORE_F32, .rank = r->tensor[i].rank, .data = r->tensor[i].data};
+        memcpy(row[i].dim, r->tensor[i].dim, sizeof r->tensor[i].dim);
     }
     strbuf_t path = {0};
     status_t st = strbuf_addf(&path, "%s/adapter_model.safetensors", dir);
-    if (st == ST_OK) st = safetensors_write(path.data, row, n);
+    if (st == ST_OK) st = safetensors_write(path.data, row, r->n_tensor);
     strbuf_release(&path);
     free(row);
     return st;
 }
 
 static status_t write_peft(export_source_t *s, const char *dir) {
-    json_t *config = NULL;
-    TRY(s->method->peft_config(s->method_self, s->model, &config));
-    status_t st = write_tensors(&s->model->params, dir);
-    if (st == ST_OK) st = export_dir_json(dir, "adapter_config.json", config);
-    json_decref(config);
+    method_result_t r;
+    TRY(export_result(s, &r));
+    status_t st = write_tensors(&r, dir);
+    if (st == ST_OK) st = export_dir_json(dir, "adapter_config.json", r.peft_config);
+    export_result_release(&r);
     return st;
 }
 
 /* What the engines make of the configuration (peft-semantics.md 2.6). */
 static status_t engines(const export_source_t *s, FILE *out) {
     json_t *config = NULL;
-    TRY(s->method->peft_config(s->method_self, s->model, &config));
+    TRY(s->method->describe(s->method_self, s->model, &config));
     long long r = json_integer_value(json_object_get(config, "r"));
     bool rslora = json_is_true(json_object_get(config, "use_rslora"));
     bool conv1d = json_is_true(json_object_get(config, "fan_in_fan_out"));

@@ -10,17 +10,30 @@
 
 struct adapter {
     char *path;
-    json_t *config;
+    json_t *parts; /* array of descriptions */
+    int part;
+    char scope[64];      /* in front of the names of the selected part's tensors in a checkpoint of several methods */
     safetensors_t *file; /* a PEFT directory ... */
     checkpoint_t *state; /* ... or a checkpoint */
 };
 
+/* One description or an array of them; takes the reference. */
+static status_t set_parts(adapter_t *a, const char *where, json_t *description) {
+    a->parts = json_is_array(description) ? description : json_array();
+    if (!a->parts || (a->parts != description && json_array_append_new(a->parts, description)))
+        return st_nomem("adapter", 0);
+    for (size_t i = 0; i < json_array_size(a->parts); i++)
+        if (!json_is_string(json_object_get(json_array_get(a->parts, i), "peft_type")))
+            return st_raise(ST_INPUT, where, "has no 'peft_type' to say which method it holds");
+    if (!json_array_size(a->parts)) return st_raise(ST_INPUT, where, "holds no method");
+    return ST_OK;
+}
+
 static status_t open_peft(adapter_t *a, const char *config_path) {
     json_error_t e;
-    a->config = json_load_file(config_path, JSON_REJECT_DUPLICATES, &e);
-    if (!a->config) return st_raise(ST_INPUT, config_path, "line %d, column %d: %s", e.line, e.column, e.text);
-    if (!json_is_string(json_object_get(a->config, "peft_type")))
-        return st_raise(ST_INPUT, config_path, "has no 'peft_type'");
+    json_t *config = json_load_file(config_path, JSON_REJECT_DUPLICATES, &e);
+    if (!config) return st_raise(ST_INPUT, config_path, "line %d, column %d: %s", e.line, e.column, e.text);
+    TRY(set_parts(a, config_path, config));
     strbuf_t path = {0};
     status_t st = strbuf_addf(&path, "%s/adapter_model.safetensors", a->path);
     if (st == ST_OK) st = safetensors_open(path.data, &a->file);
@@ -33,13 +46,15 @@ static void warn_rejected(void *arg, const char *text) {
     fprintf(stderr, "graft: warning: %s\n", text);
 }
 
+static status_t read_methods(adapter_t *a, const char *where) {
+    json_t *description = json_loads(checkpoint_meta(a->state)->method, 0, NULL);
+    if (!description) return st_raise(ST_INPUT, where, "does not say which method it holds");
+    return set_parts(a, where, description);
+}
+
 static status_t open_state(adapter_t *a, const char *path) {
     TRY(checkpoint_open(path, &a->state));
-    json_error_t e;
-    a->config = json_loads(checkpoint_meta(a->state)->method, 0, &e);
-    if (!json_is_string(json_object_get(a->config, "peft_type")))
-        return st_raise(ST_INPUT, path, "does not say which method it holds");
-    return ST_OK;
+    return read_methods(a, path);
 }
 
 static status_t open_run(adapter_t *a) {
@@ -52,11 +67,7 @@ static status_t open_run(adapter_t *a) {
         if (st == ST_OK && !a->state)
             st = st_raise(ST_INPUT, a->path,
                           "is no adapter: it holds neither adapter_config.json nor final.h5 nor a checkpoint");
-        if (st == ST_OK) {
-            a->config = json_loads(checkpoint_meta(a->state)->method, 0, NULL);
-            if (!json_is_object(a->config))
-                st = st_raise(ST_INPUT, a->path, "its checkpoint does not say which method it holds");
-        }
+        if (st == ST_OK) st = read_methods(a, a->path);
     }
     strbuf_release(&path);
     return st;
@@ -79,6 +90,7 @@ status_t adapter_open(const char *path, adapter_t **out) {
     adapter_t *a = p;
     a->path = buf_strdup(path);
     status_t st = a->path ? open_any(a) : ST_NOMEM;
+    if (st == ST_OK) adapter_select(a, 0);
     if (st != ST_OK) {
         adapter_close(a);
         return st;
@@ -89,7 +101,7 @@ status_t adapter_open(const char *path, adapter_t **out) {
 
 void adapter_close(adapter_t *a) {
     if (!a) return;
-    json_decref(a->config);
+    json_decref(a->parts);
     safetensors_close(a->file);
     checkpoint_close(a->state);
     free(a->path);
@@ -99,15 +111,41 @@ void adapter_close(adapter_t *a) {
 const char *adapter_path(const adapter_t *a) {
     return a->path;
 }
+static const char *part_type(const adapter_t *a, int part) {
+    return json_string_value(json_object_get(json_array_get(a->parts, (size_t)part), "peft_type"));
+}
+
+int adapter_parts(const adapter_t *a) {
+    return (int)json_array_size(a->parts);
+}
+
+void adapter_select(adapter_t *a, int part) {
+    a->part = part;
+    a->scope[0] = 0;
+    if (adapter_parts(a) == 1) return;
+    snprintf(a->scope, sizeof a->scope, "%s.", part_type(a, part));
+    for (char *c = a->scope; *c; c++)
+        if (*c >= 'A' && *c <= 'Z') *c = (char)(*c - 'A' + 'a');
+}
+
+status_t adapter_find(adapter_t *a, const char *peft_type) {
+    for (int i = 0; i < adapter_parts(a); i++)
+        if (!strcmp(part_type(a, i), peft_type)) {
+            adapter_select(a, i);
+            return ST_OK;
+        }
+    return st_raise(ST_INPUT, a->path, "holds a method of the type %s; %s is asked for", part_type(a, 0), peft_type);
+}
+
 const json_t *adapter_config(const adapter_t *a) {
-    return a->config;
+    return json_array_get(a->parts, (size_t)a->part);
 }
 uint64_t adapter_base(const adapter_t *a) {
     return a->state ? checkpoint_meta(a->state)->base_fingerprint : 0;
 }
 const char *adapter_base_path(const adapter_t *a) {
     const char *path = a->state ? checkpoint_meta(a->state)->base_path
-                                : json_string_value(json_object_get(a->config, "base_model_name_or_path"));
+                                : json_string_value(json_object_get(adapter_config(a), "base_model_name_or_path"));
     return path && *path ? path : NULL;
 }
 int64_t adapter_count(const adapter_t *a) {
@@ -118,48 +156,61 @@ const char *adapter_name(const adapter_t *a, int64_t i) {
     return a->state ? checkpoint_at(a->state, i)->name : safetensors_at(a->file, i)->name;
 }
 
-static const tensor_info_t *find_tensor(const adapter_t *a, const char *name) {
-    for (int64_t i = 0; i < safetensors_count(a->file); i++)
-        if (!strcmp(safetensors_at(a->file, i)->name, name)) return safetensors_at(a->file, i);
-    return NULL;
+/* The part's own name of a tensor, NULL if it belongs to another part. */
+static const char *own_name(const adapter_t *a, const char *full) {
+    size_t n = strlen(a->scope);
+    return strncmp(full, a->scope, n) ? NULL : full + n;
+}
+
+static int64_t find_tensor(const adapter_t *a, const char *name) {
+    for (int64_t i = 0; i < adapter_count(a); i++) {
+        const char *own = own_name(a, adapter_name(a, i));
+        if (own && !strcmp(own, name)) return i;
+    }
+    return -1;
 }
 
 view_t adapter_shape(const adapter_t *a, const char *name) {
     view_t v = {.dtype = DT_F32};
-    const checkpoint_tensor_t *c = a->state ? checkpoint_find(a->state, name) : NULL;
-    const tensor_info_t *t = a->file ? find_tensor(a, name) : NULL;
-    if (c) {
-        v.rank = c->rank;
-        for (int i = 0; i < c->rank; i++) v.dim[i] = c->dim[i];
-    } else if (t && t->rank <= VIEW_MAX_RANK) {
-        v.rank = t->rank;
-        for (int i = 0; i < t->rank; i++) v.dim[i] = t->dim[i];
-    }
+    int64_t i = find_tensor(a, name);
+    if (i < 0) return v;
+    int rank = a->state ? checkpoint_at(a->state, i)->rank : safetensors_at(a->file, i)->rank;
+    const int64_t *dim = a->state ? checkpoint_at(a->state, i)->dim : safetensors_at(a->file, i)->dim;
+    if (rank > VIEW_MAX_RANK) return v;
+    v.rank = rank;
+    for (int k = 0; k < rank; k++) v.dim[k] = dim[k];
     return v;
 }
 
 static status_t load_one(const adapter_t *a, const param_t *p) {
-    view_t v = adapter_shape(a, p->name);
-    if (!v.rank) return st_raise(ST_INPUT, a->path, "tensor '%s' is missing", p->name);
+    int64_t i = find_tensor(a, p->own);
+    view_t v = adapter_shape(a, p->own);
+    if (!v.rank) return st_raise(ST_INPUT, a->path, "tensor '%s' is missing", p->own);
     bool same = v.rank == p->value.rank;
-    for (int i = 0; same && i < v.rank; i++) same = v.dim[i] == p->value.dim[i];
+    for (int k = 0; same && k < v.rank; k++) same = v.dim[k] == p->value.dim[k];
     if (!same)
         return st_raise(
-            ST_INPUT, a->path, "tensor '%s' has shape [%lld, %lld], the configuration asks for [%lld, %lld]", p->name,
+            ST_INPUT, a->path, "tensor '%s' has shape [%lld, %lld], the configuration asks for [%lld, %lld]", p->own,
             (long long)v.dim[0], (long long)v.dim[1], (long long)p->value.dim[0], (long long)p->value.dim[1]);
-    if (a->file) return tensor_info_read_f32(find_tensor(a, p->name), 0, view_count(&v), p->value.data);
-    memcpy(p->value.data, checkpoint_find(a->state, p->name)->data, view_bytes(&p->value));
+    if (a->file) return tensor_info_read_f32(safetensors_at(a->file, i), 0, view_count(&v), p->value.data);
+    memcpy(p->value.data, checkpoint_at(a->state, i)->data, view_bytes(&p->value));
     return ST_OK;
 }
 
-status_t adapter_load(const adapter_t *a, model_t *m) {
+static bool takes(const param_t *p, int64_t n, const char *own) {
+    for (int64_t i = 0; i < n; i++)
+        if (p[i].trainable && !strcmp(p[i].own, own)) return true;
+    return false;
+}
+
+status_t adapter_load(const adapter_t *a, model_t *m, int first, int last) {
+    const param_t *p = m->params.item;
     for (int64_t i = 0; i < adapter_count(a); i++) {
-        int p = param_find(&m->params, adapter_name(a, i));
-        if (p < 0 || !m->params.item[p].trainable)
-            return st_raise(ST_INPUT, a->path, "tensor '%s' fits nothing in this model and configuration",
-                            adapter_name(a, i));
+        const char *own = own_name(a, adapter_name(a, i));
+        if (own && !takes(p + first, last - first, own))
+            return st_raise(ST_INPUT, a->path, "tensor '%s' fits nothing in this model and configuration", own);
     }
-    for (int64_t i = 0; i < m->params.count; i++)
-        if (m->params.item[i].trainable) TRY(load_one(a, &m->params.item[i]));
+    for (int i = first; i < last; i++)
+        if (p[i].trainable) TRY(load_one(a, &p[i]));
     return ST_OK;
 }

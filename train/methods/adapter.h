@@ -1,5 +1,6 @@
 /* A finished adapter on disk, whatever the container: a PEFT directory, one of our checkpoints, or a run's output_dir
- * (its final.h5, else its newest checkpoint). Tensors are read by PEFT name. *local* */
+ * (its final.h5, else its newest checkpoint). It has one part for each method it holds; config, shapes and loading are
+ * those of the selected part, the first one after opening. Tensors are read by PEFT name. *local* */
 #pragma once
 #include <jansson.h>
 #include <stdint.h>
@@ -13,7 +14,11 @@ typedef struct adapter adapter_t;
 status_t adapter_open(const char *path, adapter_t **out);
 void adapter_close(adapter_t *a);
 const char *adapter_path(const adapter_t *a);
-/* PEFT's adapter_config fields that decide the mathematics; peft_type in upper case. */
+int adapter_parts(const adapter_t *a);
+void adapter_select(adapter_t *a, int part);
+/* Selects the part of this peft_type. ST_INPUT if there is none. */
+status_t adapter_find(adapter_t *a, const char *peft_type);
+/* What the part says about itself: PEFT's adapter_config, peft_type in upper case, and from a checkpoint "graft". */
 const json_t *adapter_config(const adapter_t *a);
 /* Fingerprint of the base the adapter was trained on, 0 if unknown. */
 uint64_t adapter_base(const adapter_t *a);
@@ -21,8 +26,8 @@ uint64_t adapter_base(const adapter_t *a);
 const char *adapter_base_path(const adapter_t *a);
 int64_t adapter_count(const adapter_t *a);
 const char *adapter_name(const adapter_t *a, int64_t i);
-/* Shape of tensor `name`: rank 0 if there is none. */
+/* Shape of the part's tensor `name`: rank 0 if there is none. */
 view_t adapter_shape(const adapter_t *a, const char *name);
-/* Fills every trainable parameter of the model from the adapter. Strict: a missing tensor, one that no parameter takes
- * and a wrong shape are ST_INPUT errors by name. */
-status_t adapter_load(const adapter_t *a, model_t *m);
+/* Fills the trainable parameters [first, last) of the model from the selected part. Strict: a missing tensor, one of
+ * the part that no parameter takes and a wrong shape are ST_INPUT errors by name. */
+status_t adapter_load(const adapter_t *a, model_t *m, int first, int last);

@@ -188,7 +188,7 @@ failed:
 }
 
 static void fill_uniform(const param_t *p, double bound, uint64_t seed) {
-    uint64_t name = XXH64(p->name, strlen(p->name), 0);
+    uint64_t name = XXH64(p->own, strlen(p->own), 0);
     int64_t n = view_count(&p->value);
     for (int64_t i = 0; i < n; i++) {
         uint32_t w[4];
@@ -201,10 +201,11 @@ static void fill_uniform(const param_t *p, double bound, uint64_t seed) {
     }
 }
 
-static void lora_init(void *self, model_t *m, uint64_t seed) {
+static status_t lora_init(void *self, model_t *m, const method_init_t *in) {
     const lora_t *l = self;
     for (int64_t i = 0; i < l->n_site; i++)
-        if (l->pair[i].a >= 0) fill_uniform(&m->params.item[l->pair[i].a], 1.0 / sqrt((double)l->site[i].in), seed);
+        if (l->pair[i].a >= 0) fill_uniform(&m->params.item[l->pair[i].a], 1.0 / sqrt((double)l->site[i].in), in->seed);
+    return ST_OK;
 }
 
 static val_t lora_linear(void *self, build_t *b, const site_t *site, val_t x, val_t y) {
@@ -252,7 +253,7 @@ static status_t peft_ranks(const lora_t *l, json_t *ranks) {
     return ST_OK;
 }
 
-static status_t lora_peft_config(const void *self, const model_t *m, json_t **out) {
+static status_t lora_describe(const void *self, const model_t *m, json_t **out) {
     const lora_t *l = self;
     json_t *targets = json_array(), *ranks = json_object();
     status_t st = targets && ranks ? peft_targets(l, targets) : st_nomem("adapter_config", 0);
@@ -303,6 +304,6 @@ const method_t method_lora = {
     .init = lora_init,
     .hook = lora_hook,
     .init_from = lora_init_from,
-    .peft_config = lora_peft_config,
+    .describe = lora_describe,
     .merge = lora_merge,
 };

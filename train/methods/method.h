@@ -5,9 +5,37 @@
 #pragma once
 #include <jansson.h>
 #include "kernels/status.h"
+#include "data/encoder.h"
+#include "data/virtual.h"
 #include "train/config/config.h"
 #include "train/methods/adapter.h"
 #include "train/models/build.h"
+
+/* What initial values may be made from. */
+typedef struct method_init {
+    const encoder_t *encoder;
+    const backend_t *backend;
+    uint64_t seed;
+} method_init_t;
+
+/* One finished result of a method, as exports write it: PEFT's adapter_config.json and its tensors in float32. */
+typedef struct method_result {
+    json_t *peft_config;
+    struct {
+        const char *name;
+        int rank;
+        int64_t dim[2];
+        const float *data;
+    } * tensor;
+    int64_t n_tensor;
+    void *memory; /* of names and data that are not the model's own */
+} method_result_t;
+
+/* Which of the things that a method has learned: labels of the layout's fields, -1: not chosen. */
+typedef struct method_choice {
+    const virtual_layout_t *layout;
+    const int32_t *label; /* [layout->n_field] */
+} method_choice_t;
 
 typedef struct method {
     method_fields_t section; /* its name in a configuration (lower case) and the keys besides `type` */
@@ -19,13 +47,20 @@ typedef struct method {
     /* The same for a finished adapter: its tensors and config decide. ST_INPUT when it cannot be represented. */
     status_t (*open_adapter)(const adapter_t *a, model_t *m, void **self);
     void (*close)(void *self);
-    /* Initial values from (seed, tensor name). */
-    void (*init)(void *self, model_t *m, uint64_t seed);
+    /* Adds what the method puts into every sequence. NULL: nothing. */
+    status_t (*place)(void *self, virtual_layout_t *layout);
+    /* Initial values, after the base weights were loaded; random ones by (seed, tensor's own name). ST_USAGE when what
+     * the configuration asks for cannot be had from this model. */
+    status_t (*init)(void *self, model_t *m, const method_init_t *in);
     hook_t (*hook)(void *self);
     /* Path of weights to start from, NULL for none. */
     const char *(*init_from)(const void *cfg);
-    /* PEFT's adapter_config.json, complete. */
-    status_t (*peft_config)(const void *self, const model_t *m, json_t **out);
+    /* What a checkpoint says about the method: PEFT's adapter_config.json, complete, and under the key "graft" what
+     * open_adapter needs beside it. */
+    status_t (*describe)(const void *self, const model_t *m, json_t **out);
+    /* Folds an encoder and picks what was chosen, for export. ST_USAGE when a choice is missing. NULL: the description
+     * without "graft" and all trainable tensors of the method under their own names. */
+    status_t (*result)(void *self, model_t *m, const method_choice_t *choice, method_result_t *out);
     /* Adds the method's change to the base weight w [out,in] of a site (float32 sums). NULL: cannot be merged. */
     status_t (*merge)(const void *self, const model_t *m, const site_t *site, float *w);
 } method_t;
@@ -34,3 +69,4 @@ extern const method_t *const methods[]; /* registry.c, NULL-terminated */
 
 const method_t *method_find(const char *name);
 const method_t *method_find_peft(const char *peft_type);
+const char *method_peft_types(void); /* all, for messages */

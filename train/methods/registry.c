@@ -17,3 +17,7 @@ const method_t *method_find_peft(const char *peft_type) {
         if (!strcmp((*m)->peft_type, peft_type)) return *m;
     return NULL;
 }
+
+const char *method_peft_types(void) {
+    return "LORA";
+}

@@ -1,7 +1,9 @@
 #include "train/models/build.h"
 #include <math.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include "kernels/buf.h"
 #include "kernels/ops/attention.h"
 #include "kernels/ops/attention_cached.h"
 #include "kernels/ops/layernorm.h"
@@ -17,7 +19,13 @@ static void declare_inputs(build_t *b) {
     b->positions = input(b, "positions", DT_I32, DIM_N);
     b->cu = input(b, "cu_seqlens", DT_I32, DIM_S1);
     b->rows = input(b, "rows", DT_I32, DIM_M);
-    b->past = b->key = b->targets = b->weights = VAL_NONE;
+    b->past = b->key = b->targets = b->weights = b->slot = b->prefix = b->cu_prefix = VAL_NONE;
+    for (int i = 0; i < b->n_hook; i++) {
+        if (b->hook[i].embed && b->slot.id < 0) b->slot = input(b, "slots", DT_I32, DIM_N);
+        if (!b->hook[i].kv || b->prefix.id >= 0) continue;
+        b->prefix = input(b, "prefix rows", DT_I32, DIM_P);
+        b->cu_prefix = input(b, "cu_prefix", DT_I32, DIM_S1);
+    }
     if (b->options.cached) b->past = input(b, "past", DT_I32, DIM_S);
     if (b->options.with_grad) b->key = input(b, "token keys", DT_U64, DIM_N);
     if (b->options.tail == TAIL_LOSS) {
@@ -25,6 +33,19 @@ static void declare_inputs(build_t *b) {
         b->weights = input(b, "loss weights", DT_F32, DIM_M);
     }
     b->table = b->loss = b->nll = b->logits = VAL_NONE;
+}
+
+static status_t emit(build_t *b) {
+    void *cache;
+    if (b->n_hook > BUILD_MAX_HOOKS)
+        return st_raise(ST_USAGE, "method", "%d methods at once; %d are possible", b->n_hook, BUILD_MAX_HOOKS);
+    TRY(buf_calloc(&cache, b->model->config.layers, sizeof *b->cache, "caches"));
+    b->cache = cache;
+    declare_inputs(b);
+    for (int i = 0; i < b->n_hook; i++)
+        if (b->hook[i].begin) b->begun[i] = b->hook[i].begin(b->hook[i].self, b);
+    b->model->family->build(b);
+    return tape_plan(b->tape, b->options.capacity, b->loss, b->options.with_grad);
 }
 
 status_t build_open(model_t *m, const backend_t *backend, const hook_t *hook, int n_hook, build_options_t options,
@@ -35,21 +56,23 @@ status_t build_open(model_t *m, const backend_t *backend, const hook_t *hook, in
     b->n_hook = n_hook;
     b->options = options;
     TRY(tape_open(backend, &m->params, &b->tape));
-    declare_inputs(b);
-    m->family->build(b);
-    status_t st = tape_plan(b->tape, options.capacity, b->loss, options.with_grad);
+    status_t st = emit(b);
     if (st != ST_OK) build_close(b);
     return st;
 }
 
 void build_close(build_t *b) {
     tape_close(b->tape);
+    free(b->cache);
     memset(b, 0, sizeof *b);
 }
 
 val_t m_embed(build_t *b) {
     const val_t in[] = {tape_param(b->tape, b->model->embed), b->ids};
-    return tape_emit(b->tape, OP_EMBEDDING, "embed", 2, in, NULL, 0, NULL);
+    val_t x = tape_emit(b->tape, OP_EMBEDDING, "embed", 2, in, NULL, 0, NULL);
+    for (int i = 0; i < b->n_hook; i++)
+        if (b->hook[i].embed) x = b->hook[i].embed(b->hook[i].self, b, &b->begun[i], x);
+    return x;
 }
 
 val_t m_linear(build_t *b, int site, val_t x) {
@@ -83,24 +106,34 @@ val_t m_rope(build_t *b, const char *name, val_t x) {
     return tape_emit(b->tape, OP_ROPE, name, 2, in, NULL, 0, NULL);
 }
 
-static val_t attention_cached(build_t *b, const char *name, val_t q, val_t k, val_t v, double scale) {
+/* The prefix of a layer as its methods make it: keys, values and their places; absent if there is none. */
+static void prefix_of(build_t *b, int64_t layer, val_t out[3]) {
+    out[0] = out[1] = VAL_NONE;
+    for (int i = 0; i < b->n_hook; i++)
+        if (b->hook[i].kv) b->hook[i].kv(b->hook[i].self, b, &b->begun[i], layer, &out[0], &out[1]);
+    out[2] = b->cu_prefix;
+}
+
+static val_t attention_cached(build_t *b, const char *name, int64_t layer, const val_t *qkv, const val_t *prefix) {
     const model_config_t *c = &b->model->config;
     const int64_t dim[] = {2, b->options.slots * b->options.places, c->kv_heads * c->head_dim};
-    val_t cache = tape_state(b->tape, "key/value cache", b->model->params.real, 3, dim);
-    const val_t in[] = {q, k, v, b->cu, b->past, cache};
-    const attention_cached_attr_t attr = {c->heads, c->kv_heads, c->head_dim, b->options.places, scale};
-    return tape_emit(b->tape, OP_ATTENTION_CACHED, name, 6, in, &attr, sizeof attr, NULL);
+    val_t cache = b->cache[layer] = tape_state(b->tape, "key/value cache", b->model->params.real, 3, dim);
+    const val_t in[] = {qkv[0], qkv[1], qkv[2], b->cu, b->past, cache, prefix[0], prefix[1], prefix[2]};
+    const attention_cached_attr_t attr = {c->heads, c->kv_heads, c->head_dim, b->options.places,
+                                          1.0 / sqrt((double)c->head_dim)};
+    return tape_emit(b->tape, OP_ATTENTION_CACHED, name, 9, in, &attr, sizeof attr, NULL);
 }
 
 val_t m_attention(build_t *b, int64_t layer, val_t q, val_t k, val_t v) {
     const model_config_t *c = &b->model->config;
-    double scale = 1.0 / sqrt((double)c->head_dim);
     char name[64];
+    val_t prefix[3];
     snprintf(name, sizeof name, "layer %lld attention", (long long)layer);
-    if (b->options.cached) return attention_cached(b, name, q, k, v, scale);
-    const val_t in[] = {q, k, v, b->cu};
-    const attention_attr_t attr = {c->heads, c->kv_heads, c->head_dim, scale};
-    return tape_emit(b->tape, OP_ATTENTION, name, 4, in, &attr, sizeof attr, NULL);
+    prefix_of(b, layer, prefix);
+    if (b->options.cached) return attention_cached(b, name, layer, (val_t[]){q, k, v}, prefix);
+    const val_t in[] = {q, k, v, b->cu, prefix[0], prefix[1], prefix[2]};
+    const attention_attr_t attr = {c->heads, c->kv_heads, c->head_dim, 1.0 / sqrt((double)c->head_dim)};
+    return tape_emit(b->tape, OP_ATTENTION, name, 7, in, &attr, sizeof attr, NULL);
 }
 
 val_t m_add(build_t *b, const char *name, val_t a, val_t y) {

@@ -8,9 +8,23 @@
 
 struct build;
 
-/* The slots a method may fill; NULL leaves the site untouched. `self` is the method's own state. */
+enum { BUILD_MAX_HOOKS = 8 };
+
+/* What a method computes once a pass, before the model: the rows of an encoder. */
+typedef struct begun {
+    val_t value[2];
+} begun_t;
+
+/* The slots a method may fill; NULL leaves the site untouched. `self` is the method's own state, `begun` what its
+ * begin made. */
 typedef struct hook {
     void *self;
+    begun_t (*begin)(void *self, struct build *b);
+    /* x [N,D] token embeddings, in which rows with b->slot >= 0 wait for a virtual token's -> x' */
+    val_t (*embed)(void *self, struct build *b, const begun_t *begun, val_t x);
+    /* *pk, *pv [P,K*h]: keys and values of prefix rows b->prefix of this layer, VAL_NONE before the first method -> the
+     * same with this method's rows put in */
+    void (*kv)(void *self, struct build *b, const begun_t *begun, int64_t layer, val_t *pk, val_t *pv);
     /* y = linear(x) of a site -> y' */
     val_t (*linear)(void *self, struct build *b, const site_t *site, val_t x, val_t y);
 } hook_t;
@@ -37,8 +51,12 @@ typedef struct build {
     int n_hook;
     build_options_t options;
     val_t ids, positions, cu, past, key; /* [N] i32, [N] i32, [S+1] i32, [S] i32, [N] u64 */
+    val_t slot;                          /* [N] i32 number of a virtual row, -1: a token; VAL_NONE: no method embeds */
+    val_t prefix, cu_prefix;             /* [P] i32, [S+1] i32; VAL_NONE: no method has prefix rows */
     val_t rows, targets, weights;        /* [M] i32, [M] i32, [M] f32 */
-    val_t table;                         /* rotary table, emitted on first use */
+    begun_t begun[BUILD_MAX_HOOKS];
+    val_t *cache; /* [L] key/value caches of a cached tape */
+    val_t table;  /* rotary table, emitted on first use */
     val_t loss, nll, logits;
 } build_t;
 

@@ -30,11 +30,13 @@ void adamw_update(adamw_t *a, const param_set_t *params, const float *grad, doub
     a->step++;
     double correction1 = 1.0 - pow(a->beta1, (double)a->step), correction2 = 1.0 - pow(a->beta2, (double)a->step);
     float b1 = (float)a->beta1, c1 = (float)(1.0 - a->beta1), b2 = (float)a->beta2, c2 = (float)(1.0 - a->beta2);
-    float step_size = (float)(lr / correction1), root2 = (float)sqrt(correction2), eps = (float)a->epsilon;
+    float root2 = (float)sqrt(correction2), eps = (float)a->epsilon;
     for (int64_t i = 0; i < params->count; i++) {
         const param_t *p = &params->item[i];
         if (!p->trainable) continue;
-        float keep = p->decay ? (float)(1.0 - lr * a->weight_decay) : 1.0f, *x = p->value.data;
+        double rate = lr * p->lr_scale;
+        float keep = p->decay ? (float)(1.0 - rate * a->weight_decay) : 1.0f, step_size = (float)(rate / correction1);
+        float *x = p->value.data;
         const float *g = grad + p->offset;
         float *m = a->exp_avg + p->offset, *v = a->exp_avg_sq + p->offset;
         int64_t n = view_count(&p->value);

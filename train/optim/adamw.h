@@ -14,7 +14,7 @@ typedef struct adamw {
 status_t adamw_open(const param_set_t *params, double beta1, double beta2, double epsilon, double weight_decay,
                     adamw_t *out);
 void adamw_close(adamw_t *a);
-/* One update with the gradient blob `grad`. */
+/* One update with the gradient blob `grad`; each tensor's rate is lr times its lr_scale. */
 void adamw_update(adamw_t *a, const param_set_t *params, const float *grad, double lr);
 
 /* Multiplies g[n] by `scale`, then clips by global norm as torch's clip_grad_norm_ (max_norm 0: no clipping). Returns

@@ -17,8 +17,8 @@ static status_t exchange(comm_t *comm, dataset_t *d) {
     return comm_sum_i32(comm, length, n);
 }
 
-status_t dataload_open(comm_t *comm, const config_data_t *cfg, const dataset_source_t *sources, int n_sources,
-                       encoder_t encoder, dataset_t **out) {
+status_t dataload_open(comm_t *comm, const config_data_t *cfg, const virtual_layout_t *layout,
+                       const dataset_source_t *sources, int n_sources, encoder_t encoder, dataset_t **out) {
     dataset_options_t o = {
         .sources = sources,
         .n_sources = n_sources,
@@ -30,6 +30,7 @@ status_t dataload_open(comm_t *comm, const config_data_t *cfg, const dataset_sou
         .truncation = (truncation_t)cfg->truncation,
         .train_on_inputs = cfg->train_on_inputs,
         .append_eos = cfg->append_eos,
+        .layout = layout,
     };
     dataset_t *d = NULL;
     status_t st = comm_agree(comm, dataset_open(&o, &d));

@@ -14,8 +14,9 @@ status_t evaluator_open(loaded_t *l, const dataset_t *d, packing_t kind, int64_t
     TRY(buf_calloc(&p, 2 * e->plan.pack.n_micro, sizeof *e->sums, "evaluation sums"));
     e->sums = p;
     TRY(batch_init(&e->batch, capacity));
-    const build_options_t o = {.tail = TAIL_LOSS, .capacity = {capacity, capacity, capacity}};
-    return build_open(&l->model, &backend_cpu, &l->hook, l->n_hook, o, &e->build);
+    const build_options_t o = {.tail = TAIL_LOSS,
+                               .capacity = {capacity, capacity, capacity, micro_prefix_capacity(&l->layout, capacity)}};
+    return build_open(&l->model, &backend_cpu, l->hook, l->n_method, o, &e->build);
 }
 
 void evaluator_close(evaluator_t *e) {

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include "kernels/philox.h"
+#include "train/run/micro.h"
 
 enum { PREFILL_TOKENS = 512 };
 
@@ -20,37 +21,58 @@ status_t generator_open(loaded_t *l, int64_t slots, int64_t places, generator_t 
     g->work = p;
     TRY(buf_calloc(&p, l->model.config.vocab, sizeof(int32_t), "sampling"));
     g->index = p;
-    const build_options_t o = {
-        .tail = TAIL_LOGITS, .cached = true, .slots = slots, .places = places, .capacity = {g->capacity, slots, slots}};
-    return build_open(&l->model, &backend_cpu, &l->hook, l->n_hook, o, &g->build);
+    const build_options_t o = {.tail = TAIL_LOGITS,
+                               .cached = true,
+                               .slots = slots,
+                               .places = places,
+                               .capacity = {g->capacity, slots, slots, micro_prefix_capacity(&l->layout, g->capacity)}};
+    TRY(batch_init(&g->batch, g->capacity));
+    return build_open(&l->model, &backend_cpu, l->hook, l->n_method, o, &g->build);
+}
+
+int64_t generator_virtual(const loaded_t *l) {
+    return virtual_slots(&l->layout) + virtual_prefix(&l->layout);
 }
 
 void generator_close(generator_t *g) {
     build_close(&g->build);
+    batch_release(&g->batch);
     free(g->past);
     free(g->work);
     free(g->index);
     memset(g, 0, sizeof *g);
 }
 
-/* One pass: sequence s of n feeds g->fed[s] tokens of next(s); the last row of each that feeds any gives logits. */
-static void pass(generator_t *g, int64_t n, const int32_t *const *next) {
-    tape_t *t = g->build.tape;
-    int32_t *ids = tape_data(t, g->build.ids), *pos = tape_data(t, g->build.positions), *cu = tape_data(t, g->build.cu);
-    int32_t *past = tape_data(t, g->build.past), *rows = tape_data(t, g->build.rows), at = 0, m = 0;
-    cu[0] = 0;
-    for (int64_t s = 0; s < n; s++) {
-        past[s] = g->past[s];
-        for (int32_t k = 0; k < g->fed[s]; k++, at++) {
-            ids[at] = next[s][k];
-            pos[at] = g->past[s] + k;
-        }
-        if (g->fed[s]) rows[m++] = at - 1;
-        cu[s + 1] = at;
-        g->past[s] += g->fed[s];
+/* Runs g->batch; the last row of every sequence that has any gives logits. */
+static void pass(generator_t *g) {
+    batch_t *b = &g->batch;
+    b->n_loss = 0;
+    for (int64_t s = 0; s < b->n_seqs; s++) {
+        int32_t rows = b->cu_seqlens[s + 1] - b->cu_seqlens[s];
+        g->fed[s] = rows > 0;
+        if (rows) b->loss_row[b->n_loss++] = b->cu_seqlens[s + 1] - 1;
     }
-    tape_set_sizes(t, (tape_sizes_t){at, m, n});
-    tape_forward(t);
+    memcpy(tape_data(g->build.tape, g->build.past), g->past, (size_t)b->n_seqs * sizeof *g->past);
+    micro_load(&g->build, b);
+    tape_forward(g->build.tape);
+    for (int64_t s = 0; s < b->n_seqs; s++)
+        g->past[s] += b->cu_seqlens[s + 1] - b->cu_seqlens[s] + b->cu_prefix[s + 1] - b->cu_prefix[s];
+}
+
+/* A sequence that takes no part in the pass. */
+static void skip(batch_t *b) {
+    b->n_seqs++;
+    b->cu_seqlens[b->n_seqs] = (int32_t)b->n_tokens;
+    b->cu_prefix[b->n_seqs] = (int32_t)b->n_prefix;
+}
+
+/* The token that was chosen last. */
+static void feed(generator_t *g, int64_t s, int32_t id) {
+    batch_t *b = &g->batch;
+    b->ids[b->n_tokens] = id;
+    b->positions[b->n_tokens] = g->past[s];
+    b->slot[b->n_tokens++] = -1;
+    skip(b);
 }
 
 static int32_t greedy(const float *z, int64_t v) {
@@ -111,35 +133,45 @@ static int32_t sample(generator_t *g, const float *z, const generate_options_t *
     return g->index[v - nucleus];
 }
 
+/* The logits of the sequences of the last pass. */
+static void take_logits(generator_t *g, int64_t n, float **logits) {
+    int64_t v = g->loaded->model.config.vocab;
+    const float *z = tape_data(g->build.tape, g->build.logits);
+    for (int64_t s = 0, m = 0; s < n; s++)
+        if (g->fed[s]) memcpy(logits[s], z + m++ * v, (size_t)v * sizeof *z);
+}
+
 /* Prompts go in as many passes as the capacity asks for; each prompt whole in one of them. */
-static void prefill(generator_t *g, const i32buf_t *prompt, int64_t n, const int32_t **next, float **logits) {
-    int64_t v = g->loaded->model.config.vocab, from = 0;
+static status_t prefill(generator_t *g, const sequence_t *prompt, int64_t n, float **logits) {
+    int64_t from = 0, extra = generator_virtual(g->loaded);
     memset(g->past, 0, (size_t)g->slots * sizeof *g->past);
     while (from < n) {
-        int64_t to = from, tokens = 0;
-        memset(g->fed, 0, (size_t)g->slots * sizeof *g->fed);
-        for (; to < n && tokens + prompt[to].len <= g->capacity; to++) {
-            tokens += prompt[to].len;
-            g->fed[to] = (int32_t)prompt[to].len;
-            next[to] = prompt[to].data;
+        int64_t to = from, used = 0;
+        batch_clear(&g->batch);
+        for (int64_t s = 0; s < from; s++) skip(&g->batch);
+        for (; to < n && used + prompt[to].n_prompt + extra <= g->capacity; to++) {
+            used += prompt[to].n_prompt + extra;
+            sequence_t s = prompt[to];
+            s.ids.len = s.n_prompt;
+            TRY(batch_add(&g->batch, &g->loaded->layout, &s, to));
         }
-        pass(g, n, next);
-        const float *z = tape_data(g->build.tape, g->build.logits);
-        for (int64_t s = from; s < to; s++) memcpy(logits[s], z + (s - from) * v, (size_t)v * sizeof *z);
+        for (int64_t s = to; s < n; s++) skip(&g->batch);
+        pass(g);
+        take_logits(g, n, logits);
         from = to;
     }
+    return ST_OK;
 }
 
 typedef struct decode {
     const generate_options_t *o;
-    const i32buf_t *prompt;
+    const sequence_t *prompt;
     int64_t n, first;
     bool (*stop)(void *, int64_t, const i32buf_t *);
     void *arg;
     i32buf_t *out;
     bool *done;
     int32_t *last;
-    const int32_t **next;
     float **logits;
 } decode_t;
 
@@ -156,52 +188,48 @@ static status_t choose(generator_t *g, decode_t *d) {
         }
         TRY(i32buf_push(&d->out[s], id));
         d->last[s] = id;
-        d->done[s] = d->out[s].len >= d->o->max_new_tokens || d->prompt[s].len + d->out[s].len >= g->places ||
+        d->done[s] = d->out[s].len >= d->o->max_new_tokens || g->past[s] + 1 >= g->places ||
                      (d->stop && d->stop(d->arg, s, &d->out[s]));
     }
     return ST_OK;
 }
 
 static status_t loop(generator_t *g, decode_t *d) {
-    int64_t v = g->loaded->model.config.vocab;
-    prefill(g, d->prompt, d->n, d->next, d->logits);
+    TRY(prefill(g, d->prompt, d->n, d->logits));
     for (;;) {
         TRY(choose(g, d));
-        int64_t active = 0;
+        batch_clear(&g->batch);
         for (int64_t s = 0; s < d->n; s++) {
-            g->fed[s] = !d->done[s];
-            d->next[s] = &d->last[s];
-            active += g->fed[s];
+            if (d->done[s])
+                skip(&g->batch);
+            else
+                feed(g, s, d->last[s]);
         }
-        if (!active) return ST_OK;
-        pass(g, d->n, d->next);
-        float *z = tape_data(g->build.tape, g->build.logits);
-        for (int64_t s = 0, m = 0; s < d->n; s++)
-            if (g->fed[s]) memcpy(d->logits[s], z + m++ * v, (size_t)v * sizeof *z);
+        if (!g->batch.n_tokens) return ST_OK;
+        pass(g);
+        take_logits(g, d->n, d->logits);
     }
 }
 
-status_t generator_run(generator_t *g, const i32buf_t *prompt, int64_t n, int64_t first, const generate_options_t *o,
+status_t generator_run(generator_t *g, const sequence_t *prompt, int64_t n, int64_t first, const generate_options_t *o,
                        bool (*stop)(void *, int64_t, const i32buf_t *), void *arg, i32buf_t *out) {
+    int64_t extra = generator_virtual(g->loaded), v = g->loaded->model.config.vocab;
     for (int64_t s = 0; s < n; s++)
-        if (prompt[s].len < 1 || prompt[s].len >= g->places)
+        if (prompt[s].n_prompt < 1 || prompt[s].n_prompt + extra >= g->places)
             return st_raise(ST_INTERNAL, "generate", "a prompt of %lld tokens does not fit %lld places",
-                            (long long)prompt[s].len, (long long)g->places);
-    int64_t v = g->loaded->model.config.vocab;
-    void *done = NULL, *last = NULL, *next = NULL, *logits = NULL, *memory = NULL;
+                            (long long)(prompt[s].n_prompt + extra), (long long)g->places);
+    void *done = NULL, *last = NULL, *logits = NULL, *memory = NULL;
     status_t st = ST_OK;
     TRY_GOTO(buf_calloc(&done, n, sizeof(bool), "generation"), end);
     TRY_GOTO(buf_calloc(&last, n, sizeof(int32_t), "generation"), end);
-    TRY_GOTO(buf_calloc(&next, g->slots, sizeof(int32_t *), "generation"), end);
     TRY_GOTO(buf_calloc(&logits, n, sizeof(float *), "generation"), end);
     TRY_GOTO(buf_calloc(&memory, n * v, sizeof(float), "logits"), end);
     for (int64_t s = 0; s < n; s++) ((float **)logits)[s] = (float *)memory + s * v;
-    decode_t d = {o, prompt, n, first, stop, arg, out, done, last, next, logits};
+    decode_t d = {o, prompt, n, first, stop, arg, out, done, last, logits};
     st = loop(g, &d);
 end:
     free(done);
     free(last);
-    free(next);
     free(logits);
     free(memory);
     return st;

@@ -1,6 +1,7 @@
 /* Continuations of prompts with a key/value cache: several prompts share each forward pass. *local* */
 #pragma once
 #include "kernels/buf.h"
+#include "data/batch.h"
 #include "train/run/loaded.h"
 
 typedef struct generate_options {
@@ -16,16 +17,20 @@ typedef struct generator {
     build_t build;
     loaded_t *loaded;
     int64_t slots, places, capacity;
-    int32_t *past, *fed; /* [slots] tokens in the cache; tokens of the present pass */
+    batch_t batch;       /* of prompts with their virtual tokens */
+    int32_t *past, *fed; /* [slots] places used in the cache; tokens of the present pass */
     float *work;         /* [V] sampling */
     int32_t *index;      /* [V] */
 } generator_t;
 
-/* Room for `slots` prompts at once of at most `places` tokens with their continuation. */
+/* Room for `slots` prompts at once of at most `places` tokens with their continuation, virtual tokens counted. */
 status_t generator_open(loaded_t *l, int64_t slots, int64_t places, generator_t *g);
 void generator_close(generator_t *g);
-/* Appends to out[i] the continuation of prompt[i] (at least one token each), i < n <= slots, without the EOS that ended
+/* Appends to out[i] the continuation of prompt[i] (at least one token each; what stands behind its n_prompt tokens is
+ * ignored), i < n <= slots, without the EOS that ended
  * it. `first` numbers the prompts over the whole job, so that sampling does not depend on how they are grouped. A
  * continuation also ends when the places are full. `stop`, when not NULL, is asked after every token. */
-status_t generator_run(generator_t *g, const i32buf_t *prompt, int64_t n, int64_t first, const generate_options_t *o,
+status_t generator_run(generator_t *g, const sequence_t *prompt, int64_t n, int64_t first, const generate_options_t *o,
                        bool (*stop)(void *arg, int64_t i, const i32buf_t *out), void *arg, i32buf_t *out);
+/* Places that virtual tokens take in every prompt's room. */
+int64_t generator_virtual(const loaded_t *l);

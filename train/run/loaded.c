@@ -14,56 +14,108 @@ static status_t open_base(const char *path, loaded_t *l) {
     return ST_OK;
 }
 
-static status_t attach(loaded_t *l, bool with_grad) {
-    l->hook = l->method->hook(l->method_self);
-    l->n_hook = 1;
+/* Several methods keep their tensors apart by a scope, so that each has its own names. */
+static status_t begin_method(loaded_t *l, const method_t *method, int several, strbuf_t *scope) {
+    if (l->n_method == BUILD_MAX_HOOKS)
+        return st_raise(ST_USAGE, "method", "more than %d methods at once", BUILD_MAX_HOOKS);
+    scope->len = 0;
+    if (several) TRY(strbuf_addf(scope, "%s.", method->section.type));
+    l->model.params.scope = several ? scope->data : NULL;
+    l->method[l->n_method] = (loaded_method_t){.method = method, .first_param = (int)l->model.params.count};
+    return ST_OK;
+}
+
+static status_t end_method(loaded_t *l) {
+    loaded_method_t *m = &l->method[l->n_method];
+    m->last_param = (int)l->model.params.count;
+    l->model.params.scope = NULL;
+    l->hook[l->n_method++] = m->method->hook(m->self); /* from here on loaded_close releases it */
+    return m->method->place ? m->method->place(m->self, &l->layout) : ST_OK;
+}
+
+static status_t load_base(loaded_t *l, bool with_grad) {
     TRY(param_set_alloc(&l->model.params, with_grad));
     return model_load(&l->model, l->weights);
 }
 
+static status_t attach_part(loaded_t *l, adapter_t *a, int part, strbuf_t *scope) {
+    adapter_select(a, part);
+    const char *type = json_string_value(json_object_get(adapter_config(a), "peft_type"));
+    const method_t *method = method_find_peft(type);
+    if (!method)
+        return st_raise(ST_INPUT, adapter_path(a), "peft_type '%s' is not supported; %s are", type,
+                        method_peft_types());
+    TRY(begin_method(l, method, adapter_parts(a) > 1, scope));
+    TRY(method->open_adapter(a, &l->model, &l->method[l->n_method].self));
+    return end_method(l);
+}
+
 static status_t open_adapter(const char *path, loaded_t *l) {
     adapter_t *a = NULL;
+    strbuf_t scope = {0};
     TRY(adapter_open(path, &a));
     status_t st = ST_OK;
-    const char *type = json_string_value(json_object_get(adapter_config(a), "peft_type"));
-    l->method = method_find_peft(type);
-    if (!l->method) TRY_GOTO(st_raise(ST_INPUT, path, "peft_type '%s' is not supported; LORA is", type), done);
-    TRY_GOTO(l->method->open_adapter(a, &l->model, &l->method_self), done);
-    TRY_GOTO(attach(l, false), done);
-    TRY_GOTO(adapter_load(a, &l->model), done);
+    for (int i = 0; i < adapter_parts(a); i++) TRY_GOTO(attach_part(l, a, i, &scope), done);
+    TRY_GOTO(load_base(l, false), done);
+    for (int i = 0; i < adapter_parts(a); i++) {
+        adapter_select(a, i);
+        TRY_GOTO(adapter_load(a, &l->model, l->method[i].first_param, l->method[i].last_param), done);
+    }
     if (adapter_base(a) && adapter_base(a) != l->model.fingerprint)
         fprintf(stderr, "graft: warning: %s: was trained on other base weights than %s\n", path, l->model.path);
 done:
+    strbuf_release(&scope);
     adapter_close(a);
     return st;
 }
 
 status_t loaded_open(const char *path, const char *adapter, loaded_t *l) {
     TRY(open_base(path, l));
-    if (adapter) return open_adapter(adapter, l);
-    TRY(param_set_alloc(&l->model.params, false));
-    return model_load(&l->model, l->weights);
+    return adapter ? open_adapter(adapter, l) : load_base(l, false);
 }
 
-status_t loaded_open_method(const char *path, const method_t *method, const void *cfg, uint64_t seed, loaded_t *l) {
-    TRY(open_base(path, l));
-    l->method = method;
-    TRY(method->open(cfg, &l->model, &l->method_self));
-    TRY(attach(l, true));
-    const char *from = method->init_from ? method->init_from(cfg) : NULL;
-    if (!from) {
-        method->init(l->method_self, &l->model, seed);
-        return ST_OK;
+static status_t open_methods(const config_t *config, loaded_t *l) {
+    strbuf_t scope = {0};
+    status_t st = ST_OK;
+    for (int i = 0; i < config->method_count; i++) {
+        const config_method_t *c = &config->method[i];
+        const method_t *method = method_find(c->type);
+        TRY_GOTO(begin_method(l, method, config->method_count > 1, &scope), done);
+        TRY_GOTO(method->open(c->cfg, &l->model, &l->method[l->n_method].self), done);
+        TRY_GOTO(end_method(l), done);
     }
+done:
+    l->model.params.scope = NULL;
+    strbuf_release(&scope);
+    return st;
+}
+
+static status_t start_from(loaded_t *l, const loaded_method_t *m, const char *path) {
     adapter_t *a = NULL;
-    TRY(adapter_open(from, &a));
-    status_t st = adapter_load(a, &l->model);
+    TRY(adapter_open(path, &a));
+    status_t st = adapter_find(a, m->method->peft_type);
+    if (st == ST_OK) st = adapter_load(a, &l->model, m->first_param, m->last_param);
     adapter_close(a);
     return st;
 }
 
+status_t loaded_open_methods(const config_t *config, loaded_t *l) {
+    TRY(open_base(config->model.path, l));
+    TRY(open_methods(config, l));
+    TRY(load_base(l, true));
+    const encoder_t encoder = encoder_of_tokenizer(l->tokenizer);
+    const method_init_t in = {.encoder = &encoder, .backend = &backend_cpu, .seed = (uint64_t)config->training.seed};
+    for (int i = 0; i < l->n_method; i++) {
+        const loaded_method_t *m = &l->method[i];
+        const char *from = m->method->init_from ? m->method->init_from(config->method[i].cfg) : NULL;
+        TRY(from ? start_from(l, m, from) : m->method->init(m->self, &l->model, &in));
+    }
+    return ST_OK;
+}
+
 void loaded_close(loaded_t *l) {
-    if (l->method) l->method->close(l->method_self);
+    for (int i = 0; i < l->n_method; i++) l->method[i].method->close(l->method[i].self);
+    virtual_release(&l->layout);
     model_close(&l->model);
     tokenizer_close(l->tokenizer);
     weights_close(l->weights);

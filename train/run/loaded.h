@@ -1,22 +1,29 @@
-/* What every command loads: a base model with its tokenizer, and the method on it. *local* */
+/* What every command loads: a base model with its tokenizer, and the methods on it. *local* */
 #pragma once
 #include "data/encoder.h"
 #include "data/tokenizer.h"
 #include "train/methods/method.h"
 #include "train/models/build.h"
 
+typedef struct loaded_method {
+    const method_t *method;
+    void *self;
+    int first_param, last_param; /* it declared [first_param, last_param) of the model's parameters */
+} loaded_method_t;
+
 typedef struct loaded {
     weights_t *weights;
     model_t model;
     tokenizer_t *tokenizer;
-    const method_t *method; /* NULL: the base alone */
-    void *method_self;
-    hook_t hook;
-    int n_hook;
+    loaded_method_t method[BUILD_MAX_HOOKS]; /* [n_method]; none: the base alone */
+    hook_t hook[BUILD_MAX_HOOKS];            /* [n_method] */
+    int n_method;
+    virtual_layout_t layout; /* what the methods put into sequences */
 } loaded_t;
 
-/* The base at `path` and, when not NULL, a finished adapter. Zeroed `out`; release it also after a failure. */
+/* The base at `path` and, when not NULL, a finished adapter with all its methods. Zeroed `out`; release it also after a
+ * failure. */
 status_t loaded_open(const char *path, const char *adapter, loaded_t *out);
-/* For training: the base, the method of the configuration, its initial weights (init_from, or from the seed). */
-status_t loaded_open_method(const char *path, const method_t *method, const void *cfg, uint64_t seed, loaded_t *out);
+/* For training: the base, the methods of the configuration, their initial weights (init_from, or from the seed). */
+status_t loaded_open_methods(const config_t *config, loaded_t *out);
 void loaded_close(loaded_t *l);

@@ -10,11 +10,18 @@ void micro_load(build_t *b, const batch_t *batch) {
     put(b, b->ids, batch->ids, batch->n_tokens, sizeof *batch->ids);
     put(b, b->positions, batch->positions, batch->n_tokens, sizeof *batch->positions);
     put(b, b->cu, batch->cu_seqlens, batch->n_seqs + 1, sizeof *batch->cu_seqlens);
+    put(b, b->slot, batch->slot, batch->n_tokens, sizeof *batch->slot);
+    put(b, b->prefix, batch->prefix, batch->n_prefix, sizeof *batch->prefix);
+    put(b, b->cu_prefix, batch->cu_prefix, batch->n_seqs + 1, sizeof *batch->cu_prefix);
     put(b, b->key, batch->token_key, batch->n_tokens, sizeof *batch->token_key);
     put(b, b->rows, batch->loss_row, batch->n_loss, sizeof *batch->loss_row);
     put(b, b->targets, batch->targets, batch->n_loss, sizeof *batch->targets);
     put(b, b->weights, batch->loss_weight, batch->n_loss, sizeof *batch->loss_weight);
-    tape_set_sizes(b->tape, (tape_sizes_t){batch->n_tokens, batch->n_loss, batch->n_seqs});
+    tape_set_sizes(b->tape, (tape_sizes_t){batch->n_tokens, batch->n_loss, batch->n_seqs, batch->n_prefix});
+}
+
+int64_t micro_prefix_capacity(const virtual_layout_t *layout, int64_t capacity) {
+    return virtual_prefix(layout) ? capacity : 0;
 }
 
 double micro_forward(build_t *b) {
@@ -32,7 +39,8 @@ status_t micro_plan_reserve(micro_plan_t *p, int64_t n, int64_t capacity) {
 status_t micro_plan(micro_plan_t *p, const dataset_t *d, const int64_t *sequences, int64_t n, packing_t kind,
                     int64_t capacity) {
     TRY(micro_plan_reserve(p, n, capacity));
-    for (int64_t i = 0; i < n; i++) p->lengths[i] = dataset_sequence_tokens(d, sequences[i]);
+    for (int64_t i = 0; i < n; i++)
+        p->lengths[i] = dataset_sequence_tokens(d, sequences[i]) + dataset_virtual_tokens(d);
     return pack_step(&p->pack, kind, p->lengths, n, (int32_t)capacity);
 }
 

@@ -8,10 +8,12 @@
 void micro_load(build_t *b, const batch_t *batch);
 /* Forward; the sum of weighted token losses. */
 double micro_forward(build_t *b);
-/* Packs `n` sequences of `lengths` tokens; a wrapper that keeps the length array. */
+/* Room for prefix rows in a tape for batches of `capacity` tokens, virtual ones counted. */
+int64_t micro_prefix_capacity(const virtual_layout_t *layout, int64_t capacity);
+/* Packs sequences of `lengths` tokens; a wrapper that keeps the length array. */
 typedef struct micro_plan {
     pack_t pack;
-    int32_t *lengths;
+    int32_t *lengths; /* virtual tokens counted */
     int64_t cap;
 } micro_plan_t;
 /* Takes the memory of plans of at most n sequences beforehand. */

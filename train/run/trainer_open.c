@@ -15,12 +15,17 @@
 #include "train/run/trainer.h"
 
 static status_t open_model(trainer_t *t) {
-    const config_method_t *m = &t->config->method[0];
-    TRY(loaded_open_method(t->config->model.path, method_find(m->type), m->cfg, (uint64_t)t->config->training.seed,
-                           &t->loaded));
-    if (t->config->data.max_seq_length > t->loaded.model.config.max_positions)
-        return st_raise(ST_USAGE, "data.max_seq_length", "%lld exceeds the model's %lld positions",
-                        (long long)t->config->data.max_seq_length, (long long)t->loaded.model.config.max_positions);
+    TRY(loaded_open_methods(t->config, &t->loaded));
+    long long length = (long long)t->config->data.max_seq_length;
+    long long extra = virtual_slots(&t->loaded.layout) + virtual_prefix(&t->loaded.layout);
+    if (length + extra > t->loaded.model.config.max_positions)
+        return st_raise(ST_USAGE, "data.max_seq_length",
+                        "%lld and %lld virtual tokens exceed the model's %lld positions", length, extra,
+                        (long long)t->loaded.model.config.max_positions);
+    if (length + extra > t->config->training.micro_batch_tokens)
+        return st_raise(ST_USAGE, "training.micro_batch_tokens",
+                        "%lld is less than data.max_seq_length and the virtual tokens, %lld + %lld",
+                        (long long)t->config->training.micro_batch_tokens, length, extra);
     t->tokenizer_fingerprint = tokenizer_fingerprint(t->loaded.tokenizer);
     const cfg_sources_t *train = &t->config->data.train;
     void *p;
@@ -35,10 +40,10 @@ static status_t open_model(trainer_t *t) {
 static status_t open_data(trainer_t *t) {
     const config_data_t *c = &t->config->data;
     encoder_t encoder = encoder_of_tokenizer(t->loaded.tokenizer);
-    TRY(dataload_open(t->comm, c, t->sources, c->train.count, encoder, &t->train_data));
+    TRY(dataload_open(t->comm, c, &t->loaded.layout, t->sources, c->train.count, encoder, &t->train_data));
     if (c->eval) {
         const dataset_source_t eval = {c->eval, 1.0};
-        TRY(dataload_open(t->comm, c, &eval, 1, encoder, &t->eval_data));
+        TRY(dataload_open(t->comm, c, &t->loaded.layout, &eval, 1, encoder, &t->eval_data));
         t->has_eval = true;
     }
     return ST_OK;
@@ -80,7 +85,7 @@ static int64_t smaller(int64_t a, int64_t b) {
 
 /* Most tokens one micro-batch can hold: no more than the data can fill. */
 static int64_t capacity(const trainer_t *t, const dataset_t *d, int64_t sequences) {
-    int64_t longest = dataset_max_tokens(d), most = t->config->training.micro_batch_tokens;
+    int64_t longest = dataset_max_tokens(d) + dataset_virtual_tokens(d), most = t->config->training.micro_batch_tokens;
     if ((packing_t)t->config->data.packing == PACKING_NONE) return longest;
     return sequences > 0 && sequences < most / longest + 1 ? smaller(most, sequences * longest) : most;
 }
@@ -88,10 +93,10 @@ static int64_t capacity(const trainer_t *t, const dataset_t *d, int64_t sequence
 static status_t open_engine(trainer_t *t) {
     const config_training_t *c = &t->config->training;
     param_set_t *params = &t->loaded.model.params;
-    int64_t n = capacity(t, t->train_data, c->global_batch_size);
+    int64_t n = capacity(t, t->train_data, c->global_batch_size), prefix = micro_prefix_capacity(&t->loaded.layout, n);
     const build_options_t o = {
-        .tail = TAIL_LOSS, .with_grad = true, .recompute = c->gradient_checkpointing, .capacity = {n, n, n}};
-    TRY(build_open(&t->loaded.model, &backend_cpu, &t->loaded.hook, t->loaded.n_hook, o, &t->build));
+        .tail = TAIL_LOSS, .with_grad = true, .recompute = c->gradient_checkpointing, .capacity = {n, n, n, prefix}};
+    TRY(build_open(&t->loaded.model, &backend_cpu, t->loaded.hook, t->loaded.n_method, o, &t->build));
     TRY(batch_init(&t->batch, n));
     void *p;
     TRY(buf_calloc(&p, params->n_trainable, sizeof(float), "gradient"));

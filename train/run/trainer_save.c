@@ -26,16 +26,29 @@ static status_t tensors(trainer_t *t, checkpoint_tensor_t **out, int64_t *n) {
     return ST_OK;
 }
 
+/* What the methods say about themselves: one object, or an array of several. */
+static status_t describe(trainer_t *t, char **text) {
+    json_t *all = json_array();
+    status_t st = all ? ST_OK : st_nomem("description", 0);
+    for (int i = 0; st == ST_OK && i < t->loaded.n_method; i++) {
+        const loaded_method_t *m = &t->loaded.method[i];
+        json_t *one = NULL;
+        st = m->method->describe(m->self, &t->loaded.model, &one);
+        if (st == ST_OK && json_array_append_new(all, one)) st = st_nomem("description", 0);
+    }
+    if (st == ST_OK) *text = json_dumps(t->loaded.n_method == 1 ? json_array_get(all, 0) : all, JSON_SORT_KEYS);
+    if (st == ST_OK && !*text) st = st_nomem("description", 0);
+    json_decref(all);
+    return st;
+}
+
 static status_t write_file(trainer_t *t, const char *name) {
     checkpoint_tensor_t *rows = NULL;
-    json_t *method = NULL;
     char *text = NULL;
     int64_t n = 0;
     status_t st = ST_OK;
     TRY_GOTO(tensors(t, &rows, &n), done);
-    TRY_GOTO(t->loaded.method->peft_config(t->loaded.method_self, &t->loaded.model, &method), done);
-    text = json_dumps(method, JSON_SORT_KEYS);
-    if (!text) TRY_GOTO(st_nomem("adapter_config", 0), done);
+    TRY_GOTO(describe(t, &text), done);
     int64_t epoch = stream_epoch_sequences(t->stream);
     char base[PATH_MAX]; /* absolute, so that an export from another directory finds it */
     if (!realpath(t->loaded.model.path, base))
@@ -63,7 +76,6 @@ static status_t write_file(trainer_t *t, const char *name) {
 done:
     free(rows);
     free(text);
-    json_decref(method);
     return st;
 }
 

@@ -109,7 +109,8 @@ static status_t update(trainer_t *t, step_result_t *r) {
             (long long)(t->step + 1), r->loss, r->grad_norm);
     r->learning_rate = c->learning_rate * schedule_factor(&t->schedule, t->step);
     adamw_update(&t->optim, &t->loaded.model.params, t->grad, r->learning_rate);
-    for (int64_t i = 0; i < t->step_sequences.n; i++) r->tokens += t->plan.lengths[i];
+    for (int64_t i = 0; i < t->step_sequences.n; i++)
+        r->tokens += t->plan.lengths[i] - dataset_virtual_tokens(t->train_data);
     t->step++;
     t->tokens += r->tokens;
     t->place += t->step_sequences.n;

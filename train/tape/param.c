@@ -24,29 +24,54 @@ int param_find(const param_set_t *s, const char *name) {
     return -1;
 }
 
+static char *scoped(const param_set_t *s, const char *name) {
+    strbuf_t full = {0};
+    if (!s->scope) return buf_strdup(name);
+    if (strbuf_addf(&full, "%s%s", s->scope, name) == ST_OK) return full.data;
+    strbuf_release(&full);
+    return NULL;
+}
+
 status_t param_declare(param_set_t *s, const char *name, int rank, const int64_t *dim, bool trainable, bool decay,
                        int *index) {
-    if (param_find(s, name) >= 0) return st_raise(ST_INTERNAL, name, "parameter declared twice");
-    void *items = s->item;
-    TRY(buf_reserve(&items, &s->cap, s->count + 1, sizeof *s->item, "parameter table"));
-    s->item = items;
-    param_t p = {.trainable = trainable, .decay = decay, .value = {.dtype = s->real, .rank = rank}};
+    param_t p = {.trainable = trainable, .decay = decay, .lr_scale = 1, .value = {.dtype = s->real, .rank = rank}};
     int64_t n = 1;
     for (int i = 0; i < rank; i++) {
         p.value.dim[i] = dim[i];
         if (dim[i] <= 0 || __builtin_mul_overflow(n, dim[i], &n) || n > INT64_MAX / 16)
             return st_raise(ST_INPUT, name, "dimension %lld is out of range", (long long)dim[i]);
     }
-    p.name = buf_strdup(name);
+    p.name = scoped(s, name);
     if (!p.name) return ST_NOMEM;
-    int64_t *used = trainable ? &s->n_trainable : &s->n_frozen;
-    p.offset = *used;
-    *used += n;
-    /* frozen tensors start on cache lines; trainable ones lie densely, the blob is one long vector */
-    if (!trainable) *used = (*used + 15) / 16 * 16;
+    p.own = p.name + (s->scope ? strlen(s->scope) : 0);
+    void *items = s->item;
+    status_t st = param_find(s, p.name) >= 0
+                      ? st_raise(ST_INTERNAL, p.name, "parameter declared twice")
+                      : buf_reserve(&items, &s->cap, s->count + 1, sizeof *s->item, "parameters");
+    if (st != ST_OK) {
+        free(p.name);
+        return st;
+    }
+    s->item = items;
     s->item[s->count] = p;
     *index = (int)s->count++;
     return ST_OK;
+}
+
+void param_train(param_set_t *s, int index) {
+    s->item[index].trainable = true;
+}
+
+/* Frozen tensors start on cache lines; trainable ones lie densely: the blob is one long vector. */
+static void place(param_set_t *s) {
+    s->n_trainable = s->n_frozen = 0;
+    for (int64_t i = 0; i < s->count; i++) {
+        param_t *p = &s->item[i];
+        int64_t *used = p->trainable ? &s->n_trainable : &s->n_frozen;
+        p->offset = *used;
+        *used += view_count(&p->value);
+        if (!p->trainable) *used = (*used + 15) / 16 * 16;
+    }
 }
 
 static status_t blob(void **out, int64_t n, size_t size, const char *what) {
@@ -60,6 +85,7 @@ static status_t blob(void **out, int64_t n, size_t size, const char *what) {
 
 status_t param_set_alloc(param_set_t *s, bool with_grad) {
     size_t size = dtype_size(s->real);
+    place(s);
     TRY(blob(&s->trainable, s->n_trainable, size, "trainable weights"));
     TRY(blob(&s->frozen, s->n_frozen, size, "frozen weights"));
     if (with_grad) TRY(blob(&s->grad, s->n_trainable, size, "gradients"));

@@ -10,17 +10,20 @@
 #include "kernels/view.h"
 
 typedef struct param {
-    char *name;     /* the PEFT or Hugging Face parameter name */
-    view_t value;   /* dtype of the backend */
-    int64_t offset; /* first element in the trainable blob, or in the frozen blob */
+    char *name;      /* scope and own name; unique */
+    const char *own; /* the PEFT or Hugging Face parameter name */
+    view_t value;    /* dtype of the backend */
+    int64_t offset;  /* first element in the trainable blob, or in the frozen blob; set by param_set_alloc */
     bool trainable;
-    bool decay; /* weight decay applies (not for biases and norm weights) */
+    bool decay;      /* weight decay applies (not for biases and norm weights) */
+    double lr_scale; /* learning rate as a multiple of the run's; 1 */
 } param_t;
 
 typedef struct param_set {
     param_t *item;
     int64_t count, cap;
-    int64_t n_trainable, n_frozen;   /* elements */
+    int64_t n_trainable, n_frozen;   /* elements; set by param_set_alloc */
+    const char *scope;               /* put in front of the names declared from now on; NULL: nothing */
     dtype_t real;                    /* dtype of every value: float32, double for the oracle's tests */
     void *trainable, *frozen, *grad; /* blobs, NULL until param_set_alloc */
 } param_set_t;
@@ -31,7 +34,10 @@ void param_set_release(param_set_t *s);
  * repeated name. */
 status_t param_declare(param_set_t *s, const char *name, int rank, const int64_t *dim, bool trainable, bool decay,
                        int *index);
-/* Allocates the blobs (64-byte aligned, zeroed) and points every value into them. with_grad: also the gradient blob. */
+/* Makes a declared tensor trainable (full fine-tuning of base weights). Before param_set_alloc. */
+void param_train(param_set_t *s, int index);
+/* Places all tensors and allocates the blobs (64-byte aligned, zeroed) and points every value into them. with_grad:
+ * also the gradient blob. */
 status_t param_set_alloc(param_set_t *s, bool with_grad);
 /* Index by name, -1 if none. Linear in the number of tensors: for set-up only. */
 int param_find(const param_set_t *s, const char *name);

@@ -93,7 +93,7 @@ val_t tape_state(tape_t *t, const char *name, dtype_t dtype, int rank, const int
 
 /* Step sizes are not known when shapes are checked. They stand as large numbers of their own meanwhile, so that ops can
  * compare them (and S + 1 is one more than S), and are found again in the outputs. */
-static const tape_sizes_t unknown = {(int64_t)1 << 40, (int64_t)1 << 41, (int64_t)1 << 42};
+static const tape_sizes_t unknown = {(int64_t)1 << 40, (int64_t)1 << 41, (int64_t)1 << 42, (int64_t)1 << 43};
 
 static void find_sizes(view_t *v) {
     for (int i = 0; i < v->rank; i++) {
@@ -102,6 +102,7 @@ static void find_sizes(view_t *v) {
                     : d == unknown.m     ? DIM_M
                     : d == unknown.s     ? DIM_S
                     : d == unknown.s + 1 ? DIM_S1
+                    : d == unknown.p     ? DIM_P
                                          : d;
     }
 }
@@ -203,6 +204,9 @@ view_t tape_shape_at(const view_t *shape, tape_sizes_t sizes) {
             break;
         case DIM_S1:
             v.dim[i] = sizes.s + 1;
+            break;
+        case DIM_P:
+            v.dim[i] = sizes.p;
             break;
         default:
             break;

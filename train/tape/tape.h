@@ -4,7 +4,8 @@
  * hand-written bwd called with the gradients that are wanted. Errors while emitting are sticky: emits on a failed tape
  * return an invalid value and do nothing, and tape_plan returns the first error, so that builders read as mathematics.
  *
- * Shapes: the first dimension of a value may be one of three step sizes (N tokens, M loss rows, S sequences). Memory is
+ * Shapes: the first dimension of a value may be one of four step sizes (N rows, M loss rows, S sequences, P prefix
+ * rows). Memory is
  * planned for their capacities; a step sets the present sizes and allocates nothing. All functions are *local*. */
 #pragma once
 #include <stdbool.h>
@@ -20,9 +21,9 @@ typedef struct val {
 #define VAL_NONE ((val_t){-1})
 
 /* Step sizes, used as negative dimensions when declaring inputs. */
-enum { DIM_N = -1, DIM_M = -2, DIM_S1 = -3, DIM_S = -4 }; /* S1 = S + 1, the length of cu_seqlens */
+enum { DIM_N = -1, DIM_M = -2, DIM_S1 = -3, DIM_S = -4, DIM_P = -5 }; /* S1 = S + 1, the length of cu_seqlens */
 typedef struct tape_sizes {
-    int64_t n, m, s; /* tokens, loss rows, sequences */
+    int64_t n, m, s, p; /* rows (tokens and slots), loss rows, sequences, prefix rows */
 } tape_sizes_t;
 
 /* A tape over the parameters of `params` (kept, not owned) for a backend. */
