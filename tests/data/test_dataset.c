@@ -8,6 +8,7 @@
 #include <cmocka.h>
 #include "data/batch.h"
 #include "tests/data/common_bytes.h"
+#include "tests/data/common_dataset.h"
 #include "tests/data/common_files.h"
 
 static char *dir;
@@ -25,33 +26,13 @@ static int teardown(void **state) {
 }
 
 static dataset_options_t options(bool bos) {
-    return (dataset_options_t){.n_sources = 1,
-                               .encoder = bytes_encoder(bos),
-                               .max_seq_length = 1000,
-                               .chat_template = CHAT_CHATML,
-                               .append_eos = true};
-}
-
-static status_t open_bytes(const char *text, size_t n, dataset_options_t o, dataset_t **out) {
-    char *path = scratch_file(dir, "a.jsonl", text, n);
-    dataset_source_t source = {.path = path, .weight = 1};
-    o.sources = &source;
-    dataset_t *d = NULL;
-    status_t st = dataset_open(&o, &d);
-    free(path);
-    if (st == ST_OK) st = dataset_scan(d, 0, dataset_examples(d));
-    if (st == ST_OK) st = dataset_finish(d);
-    if (st != ST_OK) {
-        dataset_close(d);
-        return st;
-    }
-    *out = d;
-    return ST_OK;
+    return (dataset_options_t){
+        .encoder = bytes_encoder(bos), .max_seq_length = 1000, .chat_template = CHAT_CHATML, .append_eos = true};
 }
 
 static dataset_t *open_text(const char *text, dataset_options_t o) {
     dataset_t *d = NULL;
-    if (open_bytes(text, strlen(text), o, &d) != ST_OK) fail_msg("%s", st_message());
+    if (text_dataset(dir, &text, 1, o, &d) != ST_OK) fail_msg("%s", st_message());
     return d;
 }
 
