@@ -1,5 +1,5 @@
-/* The engine against the oracle: loss and every LoRA gradient of tiny models, in double and in float; and a packed
- * batch against its sequences one by one. */
+/* The engine against the oracle: loss and gradients of tiny models, of every LoRA matrix and of every weight, in double
+ * and in float; and a packed batch against its sequences one by one. */
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -48,7 +48,7 @@ enum { CASES = sizeof cases / sizeof *cases };
 typedef struct oracle_side {
     oracle_tensor_t *tensor;
     int64_t n;
-    double *grad; /* laid out as the trainable blob */
+    double *grad; /* places as in the trainable blob, matrices as in the file */
 } oracle_side_t;
 
 static bool stored_turned(const model_t *m, int index) {
@@ -57,13 +57,14 @@ static bool stored_turned(const model_t *m, int index) {
     return false;
 }
 
-static double *layout_of_file(const model_t *m, int index) {
+/* Between the engine's layout and the file's, in which some matrices are turned. */
+static double *to_file(const model_t *m, int index, const void *data, dtype_t real) {
     const view_t *v = &m->params.item[index].value;
     int64_t n = view_count(v), rows = v->dim[0], cols = n / rows;
     bool turn = stored_turned(m, index);
     double *out = calloc((size_t)n, sizeof *out);
     assert_non_null(out);
-    for (int64_t i = 0; i < n; i++) out[turn ? i % cols * rows + i / cols : i] = tiny_at(v->data, v->dtype, i);
+    for (int64_t i = 0; i < n; i++) out[turn ? i % cols * rows + i / cols : i] = tiny_at(data, real, i);
     return out;
 }
 
@@ -77,8 +78,9 @@ static void oracle_side_open(oracle_side_t *o, const tiny_t *t) {
     for (int i = 0; i < s->count; i++) {
         const param_t *p = &s->item[i];
         const char *name = strncmp(p->name, prefix, strlen(prefix)) ? p->name : p->name + strlen(prefix);
-        o->tensor[i] = (oracle_tensor_t){name, view_count(&p->value), layout_of_file(&t->model, i),
-                                         p->trainable ? o->grad + p->offset : NULL, lora_scale};
+        o->tensor[i] =
+            (oracle_tensor_t){name, view_count(&p->value), to_file(&t->model, i, p->value.data, p->value.dtype),
+                              p->trainable ? o->grad + p->offset : NULL, lora_scale};
     }
 }
 
@@ -128,12 +130,24 @@ static double distance(const void *x, dtype_t real, const double *y, int64_t fir
     return sqrt(error / size);
 }
 
-static void compare(const engine_case_t *c, const backend_t *backend, bool recompute, double limit) {
+static void compare_gradient(const engine_case_t *c, const backend_t *backend, const tiny_t *t, int index,
+                             const void *grad, const double *want, double limit) {
+    const param_t *p = &t->model.params.item[index];
+    const char *own = (const char *)grad + (size_t)p->offset * dtype_size(backend->real);
+    double *got = to_file(&t->model, index, own, backend->real);
+    double d = distance(got, DT_F64, want + p->offset, 0, view_count(&p->value));
+    if (!(d <= limit)) fail_msg("%s on %s: gradient of %s is off by %g", backend->name, c->config, p->name, d);
+    free(got);
+}
+
+/* method NULL: every weight of the model. */
+static void compare(const engine_case_t *c, const char *method, const backend_t *backend, bool recompute,
+                    double limit) {
     tiny_t t;
     batch_t b;
     oracle_side_t o;
-    tiny_open(&t, c->config, LORA, backend->real);
-    tiny_randomize(&t);
+    tiny_open(&t, c->config, method, backend->real);
+    if (method) tiny_randomize(&t);
     tiny_batch(&b, lengths, SEQS, 0, t.model.config.vocab);
     oracle_side_open(&o, &t);
     double want = oracle_loss_of(&o, c, &t.model.config, &b);
@@ -142,35 +156,70 @@ static void compare(const engine_case_t *c, const backend_t *backend, bool recom
     assert_true(want > 1);
     if (!(fabs(loss - want) <= limit * want)) fail_msg("%s: loss %.17g, oracle %.17g", backend->name, loss, want);
     int compared = 0;
-    for (int64_t i = 0; i < t.model.params.count; i++) {
-        const param_t *p = &t.model.params.item[i];
-        if (!p->trainable) continue;
-        double d = distance(grad, backend->real, o.grad, p->offset, view_count(&p->value));
-        if (!(d <= limit)) fail_msg("%s on %s: gradient of %s is off by %g", backend->name, c->config, p->name, d);
+    for (int i = 0; i < t.model.params.count; i++) {
+        if (!t.model.params.item[i].trainable) continue;
+        compare_gradient(c, backend, &t, i, grad, o.grad, limit);
         compared++;
     }
-    assert_int_equal(compared, 2 * t.model.n_site);
+    assert_int_equal(compared, method ? 2 * t.model.n_site : t.model.n_weight);
     free(grad);
     oracle_side_close(&o);
     batch_release(&b);
     tiny_close(&t);
 }
 
+static const char *const trained[] = {LORA, NULL};
+
 static void test_double(void **state) {
     (void)state;
-    for (int i = 0; i < CASES; i++) compare(&cases[i], &backend_ref_f64, i % 2, 1e-9);
+    for (int i = 0; i < 2 * CASES; i++) compare(&cases[i / 2], trained[i % 2], &backend_ref_f64, i / 2 % 2, 1e-9);
 }
 
 static void test_float(void **state) {
     (void)state;
-    for (int i = 0; i < CASES; i++) compare(&cases[i], &backend_ref_f32, false, 1e-5);
+    for (int i = 0; i < 2 * CASES; i++) compare(&cases[i / 2], trained[i % 2], &backend_ref_f32, false, 1e-5);
 }
 
 static void test_cpu(void **state) {
     (void)state;
+    for (int i = 0; i < 2 * CASES; i++) {
+        compare(&cases[i / 2], trained[i % 2], &backend_cpu, false, 1e-5);
+        compare(&cases[i / 2], trained[i % 2], &backend_cpu, true, 1e-5);
+    }
+}
+
+/* Every weight trained: differences of the loss at three places of each tensor. A tied table is one tensor whose
+ * gradient comes from both ends of the model. */
+static void test_all_weights_by_differences(void **state) {
+    (void)state;
+    const tiny_how_t how = {.backend = &backend_ref_f64};
+    const double step = 1e-5;
     for (int i = 0; i < CASES; i++) {
-        compare(&cases[i], &backend_cpu, false, 1e-5);
-        compare(&cases[i], &backend_cpu, true, 1e-5);
+        tiny_t t;
+        batch_t b;
+        tiny_open(&t, cases[i].config, NULL, DT_F64);
+        tiny_batch(&b, lengths, SEQS, 0, t.model.config.vocab);
+        double *grad = tiny_zeros(&t), *x = t.model.params.trainable;
+        tiny_run(&t, how, &b, grad);
+        for (int64_t k = 0; k < t.model.params.count; k++) {
+            const param_t *p = &t.model.params.item[k];
+            int64_t n = view_count(&p->value), stride = n / 3;
+            if ((int)k == t.model.embed) stride = t.model.config.hidden * 13 + 1; /* other tokens and columns */
+            for (int64_t at = 0; at < n; at += stride) {
+                double *place = x + p->offset + at, kept = *place, got = grad[p->offset + at];
+                *place = kept + step;
+                double above = tiny_run(&t, how, &b, NULL);
+                *place = kept - step;
+                double slope = (above - tiny_run(&t, how, &b, NULL)) / (2 * step);
+                *place = kept;
+                if (!(fabs(got - slope) <= 1e-6 * (1 + fabs(slope))))
+                    fail_msg("%s[%lld] of %s: gradient %.12g, slope %.12g", p->name, (long long)at, cases[i].config,
+                             got, slope);
+            }
+        }
+        free(grad);
+        batch_release(&b);
+        tiny_close(&t);
     }
 }
 
@@ -208,6 +257,7 @@ int main(void) {
         cmocka_unit_test(test_double),
         cmocka_unit_test(test_float),
         cmocka_unit_test(test_cpu),
+        cmocka_unit_test(test_all_weights_by_differences),
         cmocka_unit_test(test_packed_is_sum_of_sequences),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -98,13 +98,17 @@ void tiny_open(tiny_t *t, const char *config_json, const char *method, dtype_t r
 
     ok(weights_open(dir, &w));
     ok(model_open(w, real, &t->model));
-    read_method(t, method);
-    ok(t->method->open(t->config.method[0].cfg, &t->model, &t->self));
-    t->hook = t->method->hook(t->self);
+    if (method) {
+        read_method(t, method);
+        ok(t->method->open(t->config.method[0].cfg, &t->model, &t->self));
+        t->hook = t->method->hook(t->self);
+    } else {
+        for (int i = 0; i < t->model.params.count; i++) param_train(&t->model.params, i);
+    }
     ok(param_set_alloc(&t->model.params, true));
     ok(model_load(&t->model, w));
     const method_init_t in = {.backend = real == DT_F64 ? &backend_ref_f64 : &backend_cpu, .seed = 11};
-    ok(t->method->init(t->self, &t->model, &in));
+    if (method) ok(t->method->init(t->self, &t->model, &in));
     weights_close(w);
     unlink(config);
     unlink(file);
@@ -112,7 +116,7 @@ void tiny_open(tiny_t *t, const char *config_json, const char *method, dtype_t r
 }
 
 void tiny_close(tiny_t *t) {
-    t->method->close(t->self);
+    if (t->method) t->method->close(t->self);
     model_close(&t->model);
     config_release(&t->config);
 }
@@ -161,7 +165,7 @@ double tiny_run(tiny_t *t, tiny_how_t how, const batch_t *b, void *grad) {
                                      .with_grad = grad != NULL,
                                      .recompute = how.recompute,
                                      .capacity = {b->n_tokens, b->n_loss, b->n_seqs, b->n_prefix}};
-    ok(build_open(&t->model, how.backend, &t->hook, how.bare ? 0 : 1, options, &build));
+    ok(build_open(&t->model, how.backend, &t->hook, how.bare || !t->method ? 0 : 1, options, &build));
     micro_load(&build, b);
     tape_set_step(build.tape, (op_step_t){9, how.step, grad != NULL});
     double loss = micro_forward(&build);

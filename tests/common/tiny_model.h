@@ -20,7 +20,7 @@ extern const char tiny_llama[]; /* config.json: three query heads per key/value 
 extern const char tiny_gpt2[];
 
 /* config_json: config.json of any family. method: the section of a configuration, as YAML flow text. The trainable
- * tensors have the method's initial values. */
+ * tensors have the method's initial values. NULL: no method, every weight of the model is trained. */
 void tiny_open(tiny_t *t, const char *config_json, const char *method, dtype_t real);
 void tiny_close(tiny_t *t);
 /* Trainable tensors that are 0 at first get values, too. */
