@@ -16,6 +16,7 @@
 enum { TOKENS = 1024, WIDTH = 576, HIDDEN = 1536, HEADS = 9, KV = 3, DIM = 64, RANK = 8, VOCAB = 49152, TARGETS = 512 };
 
 static int32_t counting[TOKENS], evens[TARGETS], cu[] = {0, 256, 512, 768, 1024};
+static int32_t cu_prefix[] = {0, 32, 64, 96, 128};
 static int32_t cu_next[] = {0, 1, 2, 3, 4}, past[] = {255, 255, 255, 255};
 static uint64_t keys[TOKENS];
 static double inv_freq[DIM / 2];
@@ -102,6 +103,19 @@ static const bench_t benches[] = {
      2.5,
      {{TOKENS, WIDTH, 0, NULL}, {TOKENS, KV *DIM, 0, NULL}, {TOKENS, KV *DIM, 0, NULL}, {5, 0, 0, cu}},
      7},
+    {"attention, prefixes of 32",
+     OP_ATTENTION,
+     &attention,
+     PAIRS + 4 * GEMM(256, 32, DIM) * HEADS * 2,
+     2.5,
+     {{TOKENS, WIDTH, 0, NULL},
+      {TOKENS, KV *DIM, 0, NULL},
+      {TOKENS, KV *DIM, 0, NULL},
+      {5, 0, 0, cu},
+      {128, KV *DIM, 0, NULL},
+      {128, KV *DIM, 0, NULL},
+      {5, 0, 0, cu_prefix}},
+     0x37},
     {"attention_cached, 4 tokens",
      OP_ATTENTION_CACHED,
      &cached,

@@ -1,6 +1,4 @@
 /* The cases of every op: ordinary shapes, one row, no rows, odd sizes, more rows than a tile, absent inputs. */
-#include "kernels/ops/attention.h"
-#include "kernels/ops/attention_cached.h"
 #include "kernels/ops/cols.h"
 #include "kernels/ops/layernorm.h"
 #include "kernels/ops/lowrank.h"
@@ -19,14 +17,6 @@ static const int32_t rows[] = {0, 2, 3, 8};
 
 static const lowrank_attr_t lora = {2.0, 0.0, 3}, dropped = {0.5, 0.3, 9};
 static const uint64_t keys[300] = {5, 6, (uint64_t)1 << 32, (uint64_t)1 << 32 | 1, (uint64_t)7 << 32, 9, 10};
-
-static const attention_attr_t one_head = {1, 1, 4, 0.5}, grouped = {3, 1, 5, 0.7}, many = {4, 2, 8, 0.35};
-static const int32_t cu_one[] = {0, 1}, cu_none[] = {0}, cu_empty[] = {0, 0, 0}, cu_two[] = {0, 4, 9};
-static const int32_t cu_mixed[] = {0, 3, 3, 4, 9, 9}, cu_long[] = {0, 150, 151, 280};
-
-static const attention_cached_attr_t cached = {3, 1, 5, 12, 0.7}, cached_long = {4, 2, 8, 200, 0.35};
-static const int32_t past[] = {0, 6, 11, 2, 0}, cu_cached[] = {0, 3, 3, 4, 9, 12}, past_long[] = {40, 0};
-static const int32_t cu_cached_long[] = {0, 130, 131};
 
 static const int32_t targets[] = {0, 10, 4, 4, 7, 1, 2, 9, 10, 3, 5};
 static int32_t many_targets[150]; /* all zero: a legal target */
@@ -61,19 +51,6 @@ static const op_case_t cases[] = {
     CASE(OP_ROPE, NULL, "rope", false, R2(7, 12), R2(7, 6)),
     CASE(OP_ROPE, NULL, "rope, one row", false, R2(1, 16), R2(1, 16)),
     CASE(OP_ROPE, NULL, "rope, no rows", false, R2(0, 12), R2(0, 6)),
-    CASE(OP_ATTENTION, &one_head, "attention, one token", false, R2(1, 4), R2(1, 4), R2(1, 4), I1(2, cu_one)),
-    CASE(OP_ATTENTION, &one_head, "attention", false, R2(9, 4), R2(9, 4), R2(9, 4), I1(3, cu_two)),
-    CASE(OP_ATTENTION, &one_head, "attention, no sequence", false, R2(0, 4), R2(0, 4), R2(0, 4), I1(1, cu_none)),
-    CASE(OP_ATTENTION, &one_head, "attention, empty only", false, R2(0, 4), R2(0, 4), R2(0, 4), I1(3, cu_empty)),
-    CASE(OP_ATTENTION, &grouped, "attention, three heads a key", false, R2(9, 15), R2(9, 5), R2(9, 5), I1(6, cu_mixed)),
-    CASE(OP_ATTENTION, &many, "attention, several blocks", false, R2(280, 32), R2(280, 16), R2(280, 16),
-         I1(4, cu_long)),
-    CASE(OP_ATTENTION_CACHED, &cached, "attention_cached", false, R2(12, 15), R2(12, 5), R2(12, 5), I1(6, cu_cached),
-         I1(5, past), R3(2, 72, 5)),
-    CASE(OP_ATTENTION_CACHED, &cached_long, "attention_cached, blocks", false, R2(131, 32), R2(131, 16), R2(131, 16),
-         I1(3, cu_cached_long), I1(2, past_long), R3(2, 400, 16)),
-    CASE(OP_ATTENTION_CACHED, &cached, "attention_cached, none", false, R2(0, 15), R2(0, 5), R2(0, 5), I1(1, cu_none),
-         I1(0, past), R3(2, 12, 5)),
     CASE(OP_SILU_MUL, NULL, "silu_mul", false, R2(3, 7), R2(3, 7)),
     CASE(OP_SILU_MUL, NULL, "silu_mul, several blocks", false, R2(31, 401), R2(31, 401)),
     CASE(OP_SILU_MUL, NULL, "silu_mul, no rows", false, R2(0, 7), R2(0, 7)),

@@ -5,7 +5,8 @@
 #include "tests/op/case_macros.h"
 
 static const attention_attr_t one_head = {1, 1, 4, 0.5}, grouped = {3, 1, 5, 0.7}, many = {4, 2, 8, 0.35};
-static const int32_t cu_one[] = {0, 1}, cu_none[] = {0}, cu_empty[] = {0, 0, 0}, cu_two[] = {0, 4, 9};
+static const int32_t cu_one[] = {0, 1}, cu_none[] = {0}, cu_empty[] = {0, 0, 0}, cu_two[] = {0, 4, 9},
+                     cu_block[] = {0, 70, 71};
 static const int32_t cu_mixed[] = {0, 3, 3, 4, 9, 9}, cu_long[] = {0, 150, 151, 280};
 static const int32_t prefix_one[] = {0, 3}, prefix_two[] = {0, 130, 131}, prefix_last[] = {0, 0, 2};
 static const int32_t prefix_mixed[] = {0, 2, 5, 5, 6, 8}, prefix_zero[6], prefix_long[] = {0, 70, 70, 100};
@@ -25,7 +26,7 @@ static const op_case_t cases[] = {
          I1(4, cu_long)),
     CASE(OP_ATTENTION, &one_head, "attention, prefix, one token", false, R2(1, 4), R2(1, 4), R2(1, 4), I1(2, cu_one),
          R2(3, 4), R2(3, 4), I1(2, prefix_one)),
-    CASE(OP_ATTENTION, &one_head, "attention, long prefix", false, R2(9, 4), R2(9, 4), R2(9, 4), I1(3, cu_two),
+    CASE(OP_ATTENTION, &one_head, "attention, long prefix", false, R2(71, 4), R2(71, 4), R2(71, 4), I1(3, cu_block),
          R2(131, 4), R2(131, 4), I1(3, prefix_two)),
     CASE(OP_ATTENTION, &one_head, "attention, prefix, no sequence", false, R2(0, 4), R2(0, 4), R2(0, 4), I1(1, cu_none),
          R2(0, 4), R2(0, 4), I1(1, cu_none)),

@@ -26,33 +26,35 @@ enum {
     KV_HEADS = 2,
     DIM = 5,
     SEQUENCES = 5,
-    TOKENS = 80,
+    TOKENS = 90,
     PREFIX = 80,
     JOINED = TOKENS + PREFIX,
-    PLACES = 80
+    PLACES = 80,
+    ROW = HEADS * DIM,
+    KEY = KV_HEADS * DIM,
 };
 static const attention_attr_t attr = {HEADS, KV_HEADS, DIM, 0.7};
 static const attention_cached_attr_t cached_attr = {HEADS, KV_HEADS, DIM, PLACES, 0.7};
-static const int32_t cu[] = {0, 4, 4, 5, 74, 80}, cu_prefix[] = {0, 3, 5, 5, 12, 80};
+static const int32_t cu[] = {0, 4, 4, 13, 84, 90}, cu_prefix[] = {0, 3, 5, 5, 12, 80};
 static int32_t cu_joined[SEQUENCES + 1];
 
 static const op_case_t with_prefix = {"attention with a prefix",
                                       OP_ATTENTION,
                                       &attr,
-                                      {{'r', 2, {TOKENS, HEADS *DIM, 0}, NULL},
-                                       {'r', 2, {TOKENS, KV_HEADS *DIM, 0}, NULL},
-                                       {'r', 2, {TOKENS, KV_HEADS *DIM, 0}, NULL},
+                                      {{'r', 2, {TOKENS, ROW, 0}, NULL},
+                                       {'r', 2, {TOKENS, KEY, 0}, NULL},
+                                       {'r', 2, {TOKENS, KEY, 0}, NULL},
                                        {'i', 1, {SEQUENCES + 1, 0, 0}, cu},
-                                       {'r', 2, {PREFIX, KV_HEADS *DIM, 0}, NULL},
-                                       {'r', 2, {PREFIX, KV_HEADS *DIM, 0}, NULL},
+                                       {'r', 2, {PREFIX, KEY, 0}, NULL},
+                                       {'r', 2, {PREFIX, KEY, 0}, NULL},
                                        {'i', 1, {SEQUENCES + 1, 0, 0}, cu_prefix}},
                                       false};
 static const op_case_t joined_case = {"attention over the joined sequence",
                                       OP_ATTENTION,
                                       &attr,
-                                      {{'r', 2, {JOINED, HEADS *DIM, 0}, NULL},
-                                       {'r', 2, {JOINED, KV_HEADS *DIM, 0}, NULL},
-                                       {'r', 2, {JOINED, KV_HEADS *DIM, 0}, NULL},
+                                      {{'r', 2, {JOINED, ROW, 0}, NULL},
+                                       {'r', 2, {JOINED, KEY, 0}, NULL},
+                                       {'r', 2, {JOINED, KEY, 0}, NULL},
                                        {'i', 1, {SEQUENCES + 1, 0, 0}, cu_joined}},
                                       false};
 
@@ -126,10 +128,10 @@ static view_t integers(int32_t *data, int64_t count) {
 }
 
 /* Passes tokens [from, to) of sequence s through slot 0 of the cache, its prefix in front of them in the first pass; o
- * gets its rows. */
+ * gets its rows. Without a prefix the op has no such inputs. */
 static void pass_piece(const run_t *r, int s, int64_t from, int64_t to, void *cache, const view_t *o) {
     const op_kernel_t *kernel = &r->backend->kernel[OP_ATTENTION_CACHED];
-    int64_t prefix = cu_prefix[s + 1] - cu_prefix[s], stride = KV_HEADS * DIM;
+    int64_t prefix = cu_prefix[s + 1] - cu_prefix[s], stride = KEY;
     int32_t now[] = {0, (int32_t)(to - from)}, past[] = {(int32_t)(from ? prefix + from : 0)};
     int32_t now_prefix[] = {0, from ? 0 : (int32_t)prefix};
     op_io_t io = {.attr = &cached_attr};
@@ -141,12 +143,12 @@ static void pass_piece(const run_t *r, int s, int64_t from, int64_t to, void *ca
     io.in[ATTENTION_CACHED_CU] = integers(now, 2);
     io.in[ATTENTION_CACHED_PAST] = integers(past, 1);
     io.in[ATTENTION_CACHED_CACHE] = (view_t){cache, r->backend->real, 3, {2, PLACES, stride}};
-    for (int i = 0; i < 2; i++) {
+    for (int i = 0; i < 2 && prefix; i++) {
         io.in[ATTENTION_CACHED_PREFIX_K + i] = r->io.in[ATTENTION_PREFIX_K + i];
         io.in[ATTENTION_CACHED_PREFIX_K + i].data = row_of(&r->io.in[ATTENTION_PREFIX_K + i], cu_prefix[s]);
         io.in[ATTENTION_CACHED_PREFIX_K + i].dim[0] = now_prefix[1];
     }
-    io.in[ATTENTION_CACHED_CU_PREFIX] = integers(now_prefix, 2);
+    if (prefix) io.in[ATTENTION_CACHED_CU_PREFIX] = integers(now_prefix, 2);
     assert_int_equal(op_defs[OP_ATTENTION_CACHED]->infer(&cached_attr, io.in, io.out), ST_OK);
     io.out[0].data = row_of(o, from);
     io.scratch = malloc(kernel->scratch(&io));
@@ -161,7 +163,7 @@ static void test_cache_in_pieces(void **state) {
         run_t r;
         run_make(&r, &with_prefix, backends[b], &all);
         for (int s = 0; s < SEQUENCES; s++) {
-            double cache[2 * PLACES * KV_HEADS * DIM] = {0}, rows[TOKENS * HEADS * DIM];
+            double cache[2 * PLACES * KEY] = {0}, rows[TOKENS * ROW];
             int64_t n = cu[s + 1] - cu[s], cut[] = {0, (n + 1) / 2, (n + 1) / 2 + 1, n};
             view_t o = r.io.out[0];
             o.data = rows;
@@ -203,9 +205,9 @@ static void check_prefix_shapes(const op_def_t *def, const void *attributes, con
 
 static void test_prefix_shapes(void **state) {
     (void)state;
-    view_t row = {NULL, DT_F32, 2, {7, HEADS * DIM, 0}}, key = {NULL, DT_F32, 2, {7, KV_HEADS * DIM, 0}};
-    view_t prefix = {NULL, DT_F32, 2, {3, KV_HEADS * DIM, 0}}, ends = integers(NULL, 3), past = integers(NULL, 2);
-    view_t cache = {NULL, DT_F32, 3, {2, 2 * PLACES, KV_HEADS * DIM}};
+    view_t row = {NULL, DT_F32, 2, {7, ROW, 0}}, key = {NULL, DT_F32, 2, {7, KEY, 0}};
+    view_t prefix = {NULL, DT_F32, 2, {3, KEY, 0}}, ends = integers(NULL, 3), past = integers(NULL, 2);
+    view_t cache = {NULL, DT_F32, 3, {2, 2 * PLACES, KEY}};
     const view_t in[OP_MAX_IN] = {row, key, key, ends, prefix, prefix, ends};
     const view_t in_cached[OP_MAX_IN] = {row, key, key, ends, past, cache, prefix, prefix, ends};
     const op_def_t *def = op_defs[OP_ATTENTION], *def_cached = op_defs[OP_ATTENTION_CACHED];

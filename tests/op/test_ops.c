@@ -8,8 +8,6 @@
 #include <omp.h>
 #include <stdlib.h>
 #include <string.h>
-#include "kernels/ops/attention.h"
-#include "kernels/ops/attention_cached.h"
 #include "kernels/ops/lowrank.h"
 #include "kernels/philox.h"
 #include "tests/op/common_case.h"
@@ -292,51 +290,6 @@ static void test_nan(void **state) {
     }
 }
 
-/* Tokens that go through the cache in pieces see what they see in one piece. */
-static void test_cache_in_pieces(void **state) {
-    (void)state;
-    enum { LENGTH = 9, HEADS = 3, DIM = 5 };
-    static const int32_t cu[] = {0, LENGTH}, piece[] = {0, 4, 5, LENGTH};
-    const attention_attr_t attr = {HEADS, 1, DIM, 0.7};
-    const attention_cached_attr_t cached = {HEADS, 1, DIM, 16, 0.7};
-    const op_case_t one = {"attention",
-                           OP_ATTENTION,
-                           &attr,
-                           {{'r', 2, {LENGTH, HEADS * DIM, 0}, NULL},
-                            {'r', 2, {LENGTH, DIM, 0}, NULL},
-                            {'r', 2, {LENGTH, DIM, 0}, NULL},
-                            {'i', 1, {2, 0, 0}, cu}},
-                           false};
-    for (size_t b = 0; b < 3; b++) {
-        run_t r;
-        double cache[2 * 16 * DIM] = {0}, o[LENGTH * HEADS * DIM];
-        size_t size = dtype_size(backends[b]->real);
-        run_make(&r, &one, backends[b], &all);
-        for (int p = 0; p < 3; p++) {
-            int32_t now[] = {0, piece[p + 1] - piece[p]}, past[] = {piece[p]};
-            op_io_t io = {.attr = &cached};
-            for (int i = ATTENTION_CACHED_Q; i <= ATTENTION_CACHED_V; i++) {
-                io.in[i] = r.io.in[i];
-                io.in[i].data = (char *)r.io.in[i].data + (size_t)(piece[p] * r.io.in[i].dim[1]) * size;
-                io.in[i].dim[0] = now[1];
-            }
-            io.in[ATTENTION_CACHED_CU] = (view_t){now, DT_I32, 1, {2, 0, 0}};
-            io.in[ATTENTION_CACHED_PAST] = (view_t){past, DT_I32, 1, {1, 0, 0}};
-            io.in[ATTENTION_CACHED_CACHE] = (view_t){cache, backends[b]->real, 3, {2, 16, DIM}};
-            io.out[0] = io.in[0];
-            io.out[0].data = (char *)o + (size_t)(piece[p] * HEADS * DIM) * size;
-            io.scratch = malloc(backends[b]->kernel[OP_ATTENTION_CACHED].scratch(&io));
-            assert_non_null(io.scratch);
-            backends[b]->kernel[OP_ATTENTION_CACHED].fwd(&io);
-            free(io.scratch);
-        }
-        view_t got = r.io.out[0];
-        got.data = o;
-        compare(&one, "cached output", 0, &got, &r.io.out[0], 1e-6, false);
-        run_release(&r);
-    }
-}
-
 /* The share of kept elements is 1 - p within 4 standard deviations, and another step has another mask. */
 static void test_dropout(void **state) {
     (void)state;
@@ -381,8 +334,7 @@ int main(void) {
         cmocka_unit_test(test_philox),      cmocka_unit_test(test_tables),  cmocka_unit_test(test_shapes),
         cmocka_unit_test(test_differences), cmocka_unit_test(test_ref_f32), cmocka_unit_test(test_cpu),
         cmocka_unit_test(test_sharing),     cmocka_unit_test(test_needs),   cmocka_unit_test(test_threads),
-        cmocka_unit_test(test_scratch),     cmocka_unit_test(test_nan),     cmocka_unit_test(test_cache_in_pieces),
-        cmocka_unit_test(test_dropout),
+        cmocka_unit_test(test_scratch),     cmocka_unit_test(test_nan),     cmocka_unit_test(test_dropout),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
