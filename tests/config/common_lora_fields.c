@@ -18,4 +18,8 @@ static const method_fields_t *find(const char *type) {
     return strcmp(type, "lora") ? NULL : &lora;
 }
 
-const config_methods_t sample_methods = {find, "lora"};
+static const char *type(int i) {
+    return i ? NULL : lora.type;
+}
+
+const config_methods_t sample_methods = {find, type};

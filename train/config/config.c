@@ -137,12 +137,14 @@ static status_t find_method(load_t *l, const cfg_node_t *map) {
         return yaml_raise(l->name, type->line, "'type' in method must be the name of a method");
     l->method = l->methods->find(type->text);
     if (l->method) return ST_OK;
-    char store[64], known[256];
-    snprintf(known, sizeof known, "%s", l->methods->types);
-    for (char *c = known; *c; c++)
-        if (*c == '|') *c = ' ';
+    char known[512] = "";
     nearest_t near = {.word = type->text};
-    nearest_offer_list(&near, l->methods->types, store, sizeof store);
+    const char *name;
+    for (int i = 0; (name = l->methods->type(i)) != NULL; i++) {
+        size_t n = strlen(known);
+        snprintf(known + n, sizeof known - n, "%s%s", n ? ", " : "", name);
+        nearest_offer(&near, name);
+    }
     yaml_quote_t q = yaml_quote(type->text);
     if (near.best)
         return yaml_raise(l->name, type->line, "unknown method '%s' (did you mean '%s'?)", q.text, near.best);

@@ -94,7 +94,7 @@ typedef struct method_fields {
 /* The registry of methods as the configuration sees it. */
 typedef struct config_methods {
     const method_fields_t *(*find)(const char *type); /* NULL for an unknown type */
-    const char *types;                                /* all of them, "lora|ia3", for messages */
+    const char *(*type)(int i);                       /* the i-th of all, from 0; NULL behind the last */
 } config_methods_t;
 
 /* Reads the file `path`, applies `overrides` ("training.max_steps=5") in order and checks the whole. */

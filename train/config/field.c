@@ -1,19 +1,11 @@
-#include "train/config/field.h"
+#include "train/config/field_impl.h"
 #include <errno.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 #include "data/nearest.h"
-
-/* One value on its way from a node to its member. */
-typedef struct place {
-    const cfg_source_file_t *src;
-    const cfg_field_t *field;
-    int line;
-    char subject[160]; /* "'r' in method" */
-    void *member;
-} place_t;
 
 const cfg_field_t *cfg_field_find(const cfg_field_t *fields, const char *name) {
     for (; fields->name; fields++)
@@ -35,15 +27,15 @@ static yaml_quote_t found(const cfg_node_t *node) {
     return q;
 }
 
-static status_t wrong_type(const place_t *p, const cfg_node_t *node, const char *expected) {
+status_t cfg_wrong_type(const cfg_place_t *p, const cfg_node_t *node, const char *expected) {
     return yaml_raise(p->src->name, p->line, "%s must be %s, found %s", p->subject, expected, found(node).text);
 }
 
-static bool is_scalar(const cfg_node_t *node) {
+bool cfg_is_scalar(const cfg_node_t *node) {
     return node->kind == YAML_SCALAR && !cfg_node_is_null(node);
 }
 
-static status_t check_range(const place_t *p, double value, const cfg_node_t *node) {
+static status_t check_range(const cfg_place_t *p, double value, const cfg_node_t *node) {
     const cfg_field_t *f = p->field;
     bool low = value < f->min || ((f->flags & CFG_ABOVE) && value <= f->min);
     bool high = value > f->max || ((f->flags & CFG_BELOW) && value >= f->max);
@@ -54,23 +46,23 @@ static status_t check_range(const place_t *p, double value, const cfg_node_t *no
         snprintf(bound, sizeof bound, "%s %.15g and %s %.15g", from, f->min, to, f->max);
     else
         snprintf(bound, sizeof bound, "%s %.15g", low ? from : to, low ? f->min : f->max);
-    return wrong_type(p, node, bound);
+    return cfg_wrong_type(p, node, bound);
 }
 
-static status_t bind_bool(const place_t *p, const cfg_node_t *node) {
+static status_t bind_bool(const cfg_place_t *p, const cfg_node_t *node) {
     bool yes = node->text && !node->quoted && strcmp(node->text, "true") == 0;
     bool no = node->text && !node->quoted && strcmp(node->text, "false") == 0;
-    if (!yes && !no) return wrong_type(p, node, "true or false");
+    if (!yes && !no) return cfg_wrong_type(p, node, "true or false");
     *(bool *)p->member = yes;
     return ST_OK;
 }
 
-static status_t bind_int(const place_t *p, const cfg_node_t *node) {
-    const char *digits = is_scalar(node) ? node->text + (*node->text == '-' || *node->text == '+') : "";
-    if (node->quoted || !*digits || digits[strspn(digits, "0123456789")]) return wrong_type(p, node, "an integer");
+static status_t bind_int(const cfg_place_t *p, const cfg_node_t *node) {
+    const char *digits = cfg_is_scalar(node) ? node->text + (*node->text == '-' || *node->text == '+') : "";
+    if (node->quoted || !*digits || digits[strspn(digits, "0123456789")]) return cfg_wrong_type(p, node, "an integer");
     errno = 0;
     long long v = strtoll(node->text, NULL, 10);
-    if (errno == ERANGE) return wrong_type(p, node, "an integer of at most 18 digits");
+    if (errno == ERANGE) return cfg_wrong_type(p, node, "an integer of at most 18 digits");
     TRY(check_range(p, (double)v, node));
     *(int64_t *)p->member = v;
     return ST_OK;
@@ -97,10 +89,10 @@ static bool is_real(const char *t) {
     return *t == 0;
 }
 
-static status_t bind_real(const place_t *p, const cfg_node_t *node) {
-    if (!is_scalar(node) || node->quoted || !is_real(node->text)) return wrong_type(p, node, "a number");
+static status_t bind_real(const cfg_place_t *p, const cfg_node_t *node) {
+    if (!cfg_is_scalar(node) || node->quoted || !is_real(node->text)) return cfg_wrong_type(p, node, "a number");
     double v = strtod(node->text, NULL);
-    if (!isfinite(v)) return wrong_type(p, node, "a finite number");
+    if (!isfinite(v)) return cfg_wrong_type(p, node, "a finite number");
     TRY(check_range(p, v, node));
     *(double *)p->member = v;
     return ST_OK;
@@ -116,22 +108,32 @@ static void spell_choices(const char *choices, char *out, size_t size) {
     out[n] = 0;
 }
 
-/* The index of `text` in "a|b|c", or -1. */
-static int choice_index(const char *choices, const char *text) {
+/* The index of `text` in the row's "a|b|c", or -1. */
+static int choice_index(const cfg_field_t *f, const char *text) {
     size_t len = strlen(text);
-    for (int i = 0; *choices; i++) {
-        size_t n = strcspn(choices, "|");
-        if (n == len && memcmp(choices, text, n) == 0) return i;
-        choices += n + (choices[n] == '|');
+    const char *c = f->choices;
+    for (int i = 0; *c; i++) {
+        size_t n = strcspn(c, "|");
+        if (n == len && !(f->flags & CFG_NOCASE ? strncasecmp(c, text, n) : strncmp(c, text, n))) return i;
+        c += n + (c[n] == '|');
     }
     return -1;
 }
 
-static status_t wrong_choice(const place_t *p, const cfg_node_t *node) {
-    char list[256], best[64];
+/* Small letters where the row disregards case. */
+static void fold(const cfg_field_t *f, const char *text, char *out, size_t size) {
+    snprintf(out, size, "%s", text);
+    for (char *c = out; (f->flags & CFG_NOCASE) && *c; c++)
+        if (*c >= 'A' && *c <= 'Z') *c = (char)(*c - 'A' + 'a');
+}
+
+static status_t wrong_choice(const cfg_place_t *p, const cfg_node_t *node) {
+    char list[256], folded[256], word[256], best[64];
     spell_choices(p->field->choices, list, sizeof list);
-    nearest_t near = {.word = node->kind == YAML_SCALAR ? node->text : ""};
-    nearest_offer_list(&near, p->field->choices, best, sizeof best);
+    fold(p->field, p->field->choices, folded, sizeof folded);
+    fold(p->field, node->kind == YAML_SCALAR ? node->text : "", word, sizeof word);
+    nearest_t near = {.word = word};
+    nearest_offer_list(&near, folded, best, sizeof best);
     bool several = strchr(p->field->choices, '|') != NULL;
     if (near.best && several)
         return yaml_raise(p->src->name, p->line, "%s must be one of %s, found %s (did you mean '%s'?)", p->subject,
@@ -140,31 +142,30 @@ static status_t wrong_choice(const place_t *p, const cfg_node_t *node) {
                       found(node).text);
 }
 
-static status_t bind_choice(const place_t *p, const cfg_node_t *node) {
-    int i = is_scalar(node) ? choice_index(p->field->choices, node->text) : -1;
+static status_t bind_choice(const cfg_place_t *p, const cfg_node_t *node) {
+    int i = cfg_is_scalar(node) ? choice_index(p->field, node->text) : -1;
     if (i < 0) return wrong_choice(p, node);
     *(int *)p->member = i;
     return ST_OK;
 }
 
-static status_t copy_text(const place_t *p, const char *text, const char **out) {
+status_t cfg_copy_text(const cfg_place_t *p, const char *text, const char **out) {
     char *copy;
     TRY(cfg_pool_strndup(p->src->pool, text, strlen(text), &copy));
     *out = copy;
     return ST_OK;
 }
 
-static status_t bind_string(const place_t *p, const cfg_node_t *node) {
-    if (p->field->choices && (!is_scalar(node) || choice_index(p->field->choices, node->text) < 0))
+static status_t bind_string(const cfg_place_t *p, const cfg_node_t *node) {
+    if (p->field->choices && (!cfg_is_scalar(node) || choice_index(p->field, node->text) < 0))
         return wrong_choice(p, node);
-    if (!is_scalar(node)) return wrong_type(p, node, "a text");
+    if (!cfg_is_scalar(node)) return cfg_wrong_type(p, node, "a text");
     if (!*node->text) return yaml_raise(p->src->name, p->line, "%s must not be empty", p->subject);
-    return copy_text(p, node->text, (const char **)p->member);
+    return cfg_copy_text(p, node->text, (const char **)p->member);
 }
 
-/* A path of the file starts at the file's directory, one of the command line at the current one. */
-static status_t resolve_path(const place_t *p, const cfg_node_t *node, const char **out) {
-    if (!is_scalar(node)) return wrong_type(p, node, "a path");
+status_t cfg_resolve_path(const cfg_place_t *p, const cfg_node_t *node, const char **out) {
+    if (!cfg_is_scalar(node)) return cfg_wrong_type(p, node, "a path");
     if (!*node->text) return yaml_raise(p->src->name, p->line, "%s must not be empty", p->subject);
     const char *dir = node->text[0] == '/' || node->line == YAML_LINE_COMMAND ? "" : p->src->dir;
     void *memory;
@@ -175,72 +176,13 @@ static status_t resolve_path(const place_t *p, const cfg_node_t *node, const cha
     return ST_OK;
 }
 
-static status_t bind_path(const place_t *p, const cfg_node_t *node) {
-    if (p->field->choices && is_scalar(node) && choice_index(p->field->choices, node->text) >= 0)
-        return copy_text(p, node->text, (const char **)p->member);
-    return resolve_path(p, node, (const char **)p->member);
+static status_t bind_path(const cfg_place_t *p, const cfg_node_t *node) {
+    if (p->field->choices && cfg_is_scalar(node) && choice_index(p->field, node->text) >= 0)
+        return cfg_copy_text(p, node->text, (const char **)p->member);
+    return cfg_resolve_path(p, node, (const char **)p->member);
 }
 
-static status_t bind_patterns(const place_t *p, const cfg_node_t *node) {
-    cfg_patterns_t *out = p->member;
-    if (is_scalar(node) && *node->text) return copy_text(p, node->text, &out->regex);
-    if (node->kind != YAML_LIST) return wrong_type(p, node, "a text or a list of texts");
-    if (node->count == 0) return yaml_raise(p->src->name, p->line, "%s must not be an empty list", p->subject);
-    void *memory;
-    TRY(cfg_pool_alloc(p->src->pool, (size_t)node->count * sizeof(const char *), &memory));
-    const char **items = memory;
-    int n = 0;
-    for (const cfg_node_t *c = node->child; c; c = c->next) {
-        if (!is_scalar(c) || !*c->text) return wrong_type(p, c, "a list of texts");
-        TRY(copy_text(p, c->text, &items[n++]));
-    }
-    out->items = items;
-    out->count = n;
-    return ST_OK;
-}
-
-static const cfg_field_t source_fields[] = {
-    {"path", CFG_PATH, offsetof(cfg_source_t, path), NULL, 0, 0, NULL, "a file of examples", NULL, CFG_REQUIRED},
-    {"weight", CFG_REAL, offsetof(cfg_source_t, weight), "1.0", 0, 1e15, NULL, "share of the stream", NULL, CFG_ABOVE},
-    {0}};
-
-static status_t bind_source(const place_t *p, const cfg_node_t *node, cfg_source_t *out) {
-    if (is_scalar(node)) {
-        out->weight = 1;
-        return resolve_path(p, node, &out->path);
-    }
-    if (node->kind != YAML_MAP) return wrong_type(p, node, "a path, or a list of paths or {path, weight}");
-    char section[64];
-    snprintf(section, sizeof section, "%s", p->field->name);
-    for (const cfg_node_t *c = node->child; c; c = c->next) {
-        if (cfg_field_find(source_fields, c->key)) continue;
-        nearest_t near = {.word = c->key};
-        for (const cfg_field_t *f = source_fields; f->name; f++) nearest_offer(&near, f->name);
-        yaml_quote_t q = yaml_quote(c->key);
-        if (near.best)
-            return yaml_raise(p->src->name, c->line, "unknown key '%s' in %s (did you mean '%s'?)", q.text, section,
-                              near.best);
-        return yaml_raise(p->src->name, c->line, "unknown key '%s' in %s", q.text, section);
-    }
-    return cfg_bind(p->src, section, node->line, node, source_fields, out);
-}
-
-static status_t bind_sources(const place_t *p, const cfg_node_t *node) {
-    bool list = node->kind == YAML_LIST;
-    if (list && node->count == 0) return yaml_raise(p->src->name, p->line, "%s must not be an empty list", p->subject);
-    int count = list ? node->count : 1, n = 0;
-    void *memory;
-    TRY(cfg_pool_alloc(p->src->pool, (size_t)count * sizeof(cfg_source_t), &memory));
-    cfg_source_t *items = memory;
-    for (const cfg_node_t *c = list ? node->child : node; c; c = list ? c->next : NULL)
-        TRY(bind_source(p, c, &items[n++]));
-    cfg_sources_t *out = p->member;
-    out->items = items;
-    out->count = count;
-    return ST_OK;
-}
-
-static status_t bind_value(const place_t *p, const cfg_node_t *node) {
+static status_t bind_value(const cfg_place_t *p, const cfg_node_t *node) {
     switch (p->field->type) {
     case CFG_BOOL:
         return bind_bool(p, node);
@@ -255,9 +197,13 @@ static status_t bind_value(const place_t *p, const cfg_node_t *node) {
     case CFG_CHOICE:
         return bind_choice(p, node);
     case CFG_PATTERNS:
-        return bind_patterns(p, node);
+        return cfg_bind_patterns(p, node);
     case CFG_SOURCES:
-        return bind_sources(p, node);
+        return cfg_bind_sources(p, node);
+    case CFG_STRINGS:
+        return cfg_bind_strings(p, node);
+    case CFG_FIELDS:
+        return cfg_bind_fields(p, node);
     }
     return st_raise(ST_INTERNAL, p->field->name, "configuration row of unknown type");
 }
@@ -274,7 +220,7 @@ static status_t refuse_both(const cfg_source_file_t *src, const char *in, const 
 
 static status_t bind_field(const cfg_source_file_t *src, const char *section, int line, const cfg_node_t *map,
                            const cfg_field_t *field, void *out) {
-    place_t p = {.src = src, .field = field, .member = (char *)out + field->offset};
+    cfg_place_t p = {.src = src, .field = field, .member = (char *)out + field->offset};
     char in[80] = "";
     if (*section) snprintf(in, sizeof in, " in %s", section);
     snprintf(p.subject, sizeof p.subject, "'%s'%s", field->name, in);

@@ -20,6 +20,8 @@ typedef enum cfg_type {
     CFG_CHOICE,   /* int: index into `choices` */
     CFG_PATTERNS, /* cfg_patterns_t */
     CFG_SOURCES,  /* cfg_sources_t */
+    CFG_STRINGS,  /* cfg_strings_t: a list of texts */
+    CFG_FIELDS,   /* cfg_fields_t: one {field, values, num_virtual_tokens} or a list of them */
 } cfg_type_t;
 
 /* A name pattern as in PEFT: a regular expression (or word such as all-linear) or a list of suffixes. */
@@ -39,12 +41,30 @@ typedef struct cfg_sources {
     int count;
 } cfg_sources_t;
 
+typedef struct cfg_strings {
+    const char *const *items; /* [count], none empty */
+    int count;                /* 0 when not given */
+} cfg_strings_t;
+
+/* A field of the examples by which each chooses among what a method learns. */
+typedef struct cfg_choice_field {
+    const char *field;
+    cfg_strings_t values;       /* all that the field may say, each once */
+    int64_t num_virtual_tokens; /* 0 when not given */
+} cfg_choice_field_t;
+
+typedef struct cfg_fields {
+    const cfg_choice_field_t *items; /* [count], no field twice */
+    int count;                       /* 0 when not given */
+} cfg_fields_t;
+
 /* flags */
 enum {
     CFG_REQUIRED = 1, /* must be given */
     CFG_FREE = 2,     /* may differ between a run and its continuation (see config_diff) */
     CFG_ABOVE = 4,    /* `min` itself is out of range */
-    CFG_BELOW = 8     /* `max` itself is out of range */
+    CFG_BELOW = 8,    /* `max` itself is out of range */
+    CFG_NOCASE = 16   /* `choices` are compared without regard to case */
 };
 
 /* A table of rows ends with a row whose name is NULL. A number that is not given and has no default is 0; its row's

@@ -89,14 +89,31 @@ static status_t format_choice(const char *choices, int index, strbuf_t *out) {
     return cfg_format_string(word, out);
 }
 
-static status_t format_patterns(const cfg_patterns_t *p, strbuf_t *out) {
-    if (p->regex) return cfg_format_string(p->regex, out);
-    if (p->count == 0) return strbuf_adds(out, "null");
-    for (int i = 0; i < p->count; i++) {
+static status_t format_texts(const char *const *items, int count, strbuf_t *out) {
+    if (count == 0) return strbuf_adds(out, "null");
+    for (int i = 0; i < count; i++) {
         TRY(strbuf_adds(out, i ? ", " : "["));
-        TRY(cfg_format_string(p->items[i], out));
+        TRY(cfg_format_string(items[i], out));
     }
     return strbuf_adds(out, "]");
+}
+
+static status_t format_patterns(const cfg_patterns_t *p, strbuf_t *out) {
+    return p->regex ? cfg_format_string(p->regex, out) : format_texts(p->items, p->count, out);
+}
+
+static status_t format_fields(const cfg_fields_t *f, strbuf_t *out) {
+    for (int i = 0; i < f->count; i++) {
+        const cfg_choice_field_t *c = &f->items[i];
+        TRY(strbuf_adds(out, i ? ", {field: " : "[{field: "));
+        TRY(cfg_format_string(c->field, out));
+        TRY(strbuf_adds(out, ", values: "));
+        TRY(format_texts(c->values.items, c->values.count, out));
+        if (c->num_virtual_tokens)
+            TRY(strbuf_addf(out, ", num_virtual_tokens: %lld", (long long)c->num_virtual_tokens));
+        TRY(strbuf_adds(out, "}"));
+    }
+    return strbuf_adds(out, f->count ? "]" : "null");
 }
 
 static status_t format_sources(const cfg_sources_t *s, strbuf_t *out) {
@@ -140,6 +157,12 @@ status_t cfg_format(const cfg_field_t *field, const void *base, strbuf_t *out) {
         return format_patterns(member, out);
     case CFG_SOURCES:
         return format_sources(member, out);
+    case CFG_STRINGS: {
+        const cfg_strings_t *list = member;
+        return format_texts(list->items, list->count, out);
+    }
+    case CFG_FIELDS:
+        return format_fields(member, out);
     }
     return st_raise(ST_INTERNAL, field->name, "configuration row of unknown type");
 }

@@ -69,4 +69,4 @@ extern const method_t *const methods[]; /* registry.c, NULL-terminated */
 
 const method_t *method_find(const char *name);
 const method_t *method_find_peft(const char *peft_type);
-const char *method_peft_types(void); /* all, for messages */
+void method_peft_types(char *out, size_t size); /* "LORA, PROMPT_TUNING", for messages */

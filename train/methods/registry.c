@@ -1,4 +1,5 @@
 /* The methods: one row each. */
+#include <stdio.h>
 #include <string.h>
 #include "train/methods/method.h"
 
@@ -18,6 +19,9 @@ const method_t *method_find_peft(const char *peft_type) {
     return NULL;
 }
 
-const char *method_peft_types(void) {
-    return "LORA";
+void method_peft_types(char *out, size_t size) {
+    size_t n = 0;
+    out[0] = 0;
+    for (const method_t *const *m = methods; *m && n < size; m++)
+        n += (size_t)snprintf(out + n, size - n, "%s%s", n ? ", " : "", (*m)->peft_type);
 }

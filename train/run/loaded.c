@@ -42,9 +42,11 @@ static status_t attach_part(loaded_t *l, adapter_t *a, int part, strbuf_t *scope
     adapter_select(a, part);
     const char *type = json_string_value(json_object_get(adapter_config(a), "peft_type"));
     const method_t *method = method_find_peft(type);
-    if (!method)
-        return st_raise(ST_INPUT, adapter_path(a), "peft_type '%s' is not supported; %s are", type,
-                        method_peft_types());
+    if (!method) {
+        char known[256];
+        method_peft_types(known, sizeof known);
+        return st_raise(ST_INPUT, adapter_path(a), "peft_type '%s' is not supported; these are: %s", type, known);
+    }
     TRY(begin_method(l, method, adapter_parts(a) > 1, scope));
     TRY(method->open_adapter(a, &l->model, &l->method[l->n_method].self));
     return end_method(l);

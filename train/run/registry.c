@@ -6,7 +6,11 @@ static const method_fields_t *find(const char *type) {
     return m ? &m->section : NULL;
 }
 
+static const char *type(int i) {
+    return methods[i] ? methods[i]->section.type : NULL;
+}
+
 const config_methods_t *registry_methods(void) {
-    static const config_methods_t table = {.find = find, .types = "lora"};
+    static const config_methods_t table = {.find = find, .type = type};
     return &table;
 }
