@@ -212,7 +212,7 @@ static void test_all_weights_by_differences(void **state) {
                 *place = kept - step;
                 double slope = (above - tiny_run(&t, how, &b, NULL)) / (2 * step);
                 *place = kept;
-                if (!(fabs(got - slope) <= 1e-6 * (1 + fabs(slope))))
+                if (!(fabs(got - slope) <= 1e-8 * (1 + fabs(slope))))
                     fail_msg("%s[%lld] of %s: gradient %.12g, slope %.12g", p->name, (long long)at, cases[i].config,
                              got, slope);
             }
