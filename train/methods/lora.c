@@ -5,10 +5,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <xxhash.h>
 #include "kernels/buf.h"
 #include "kernels/ops/lowrank.h"
-#include "kernels/philox.h"
+#include "train/methods/initial.h"
 #include "train/methods/method.h"
 #include "train/methods/target.h"
 
@@ -187,24 +186,11 @@ failed:
     return st;
 }
 
-static void fill_uniform(const param_t *p, double bound, uint64_t seed) {
-    uint64_t name = XXH64(p->own, strlen(p->own), 0);
-    int64_t n = view_count(&p->value);
-    for (int64_t i = 0; i < n; i++) {
-        uint32_t w[4];
-        rng_words(seed, RNG_INIT, name, (uint64_t)(i / 4), w);
-        double v = (2.0 * (double)rng_unit(w[i % 4]) - 1.0) * bound;
-        if (p->value.dtype == DT_F64)
-            ((double *)p->value.data)[i] = (double)(float)v;
-        else
-            ((float *)p->value.data)[i] = (float)v;
-    }
-}
-
 static status_t lora_init(void *self, model_t *m, const method_init_t *in) {
     const lora_t *l = self;
     for (int64_t i = 0; i < l->n_site; i++)
-        if (l->pair[i].a >= 0) fill_uniform(&m->params.item[l->pair[i].a], 1.0 / sqrt((double)l->site[i].in), in->seed);
+        if (l->pair[i].a >= 0)
+            initial_uniform(&m->params.item[l->pair[i].a], 1.0 / sqrt((double)l->site[i].in), in->seed);
     return ST_OK;
 }
 
