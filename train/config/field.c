@@ -156,9 +156,20 @@ status_t cfg_copy_text(const cfg_place_t *p, const char *text, const char **out)
     return ST_OK;
 }
 
+/* A word of `choices` as the row spells it. */
+static status_t bind_word(const cfg_place_t *p, const cfg_node_t *node) {
+    int i = cfg_is_scalar(node) ? choice_index(p->field, node->text) : -1;
+    if (i < 0) return wrong_choice(p, node);
+    const char *c = p->field->choices;
+    for (; i > 0; i--) c += strcspn(c, "|") + 1;
+    char *copy;
+    TRY(cfg_pool_strndup(p->src->pool, c, strcspn(c, "|"), &copy));
+    *(const char **)p->member = copy;
+    return ST_OK;
+}
+
 static status_t bind_string(const cfg_place_t *p, const cfg_node_t *node) {
-    if (p->field->choices && (!cfg_is_scalar(node) || choice_index(p->field, node->text) < 0))
-        return wrong_choice(p, node);
+    if (p->field->choices) return bind_word(p, node);
     if (!cfg_is_scalar(node)) return cfg_wrong_type(p, node, "a text");
     if (!*node->text) return yaml_raise(p->src->name, p->line, "%s must not be empty", p->subject);
     return cfg_copy_text(p, node->text, (const char **)p->member);

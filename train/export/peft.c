@@ -31,35 +31,21 @@ static status_t write_peft(export_source_t *s, const char *dir) {
     return st;
 }
 
-/* What the engines make of the configuration (peft-semantics.md 2.6). */
+/* Also what a choice lacks: nothing was written then. */
+static status_t check(const export_source_t *s) {
+    method_result_t r;
+    TRY(export_result(s, &r));
+    status_t st = ST_OK;
+    if (r.peft_lacks) st = st_raise(ST_USAGE, "--format peft", "%s", r.peft_lacks);
+    export_result_release(&r);
+    return st;
+}
+
 static status_t engines(const export_source_t *s, FILE *out) {
-    json_t *config = NULL;
-    TRY(s->method->describe(s->method_self, s->model, &config));
-    long long r = json_integer_value(json_object_get(config, "r"));
-    bool rslora = json_is_true(json_object_get(config, "use_rslora"));
-    bool conv1d = json_is_true(json_object_get(config, "fan_in_fan_out"));
-    bool ranks = json_object_size(json_object_get(config, "rank_pattern")) > 0;
-    json_decref(config);
-    if (weights_gguf(s->weights))
-        fputs("PEFT: yes, on the Hugging Face model that the GGUF base was made from\n", out);
-    else
-        fputs("PEFT: yes, PeftModel.from_pretrained(base, DIR)\n", out);
-    if (conv1d)
-        fputs("vLLM: no, it has no adapters for GPT-2; use merged-safetensors\n", out);
-    else if (ranks)
-        fputs("vLLM: no, it takes one rank for all modules; use merged-safetensors\n", out);
-    else
-        fprintf(out, "vLLM: yes, with --enable-lora and --max-lora-rank at least %lld%s\n", r,
-                rslora ? " (a version that knows use_rslora)" : "");
-    if (conv1d)
-        fputs(
-            "llama.cpp: no, its converter transposes GPT-2's matrices but not the adapter's; use merged-safetensors\n",
-            out);
-    else if (rslora)
-        fputs("llama.cpp: no, its converter ignores use_rslora and would scale wrongly; use merged-safetensors\n", out);
-    else
-        fputs("llama.cpp: yes, after its convert_lora_to_gguf.py\n", out);
-    return ST_OK;
+    fputs(weights_gguf(s->weights) ? "PEFT: yes, on the Hugging Face model that the GGUF base was made from\n"
+                                   : "PEFT: yes, PeftModel.from_pretrained(base, DIR)\n",
+          out);
+    return s->method->engines(s->method_self, s->model, out);
 }
 
 static const char *const files[] = {"adapter_config.json", "adapter_model.safetensors", NULL};
@@ -68,6 +54,7 @@ const export_format_t export_peft = {
     .name = "peft",
     .doc = "PEFT adapter",
     .files = files,
+    .check = check,
     .write = write_peft,
     .engines = engines,
 };

@@ -267,6 +267,34 @@ static status_t lora_describe(const void *self, const model_t *m, json_t **out) 
     return st;
 }
 
+/* What the engines make of the configuration (peft-semantics.md 2.6). */
+static status_t lora_engines(const void *self, const model_t *m, FILE *out) {
+    const lora_t *l = self;
+    bool conv1d = false, ranks = false;
+    (void)m;
+    for (int64_t i = 0; i < l->n_site; i++) {
+        if (l->pair[i].a < 0) continue;
+        conv1d |= l->site[i].conv1d;
+        ranks |= l->pair[i].r != l->r;
+    }
+    if (conv1d)
+        fputs("vLLM: no, it has no adapters for GPT-2; use merged-safetensors\n", out);
+    else if (ranks)
+        fputs("vLLM: no, it takes one rank for all modules; use merged-safetensors\n", out);
+    else
+        fprintf(out, "vLLM: yes, with --enable-lora and --max-lora-rank at least %lld%s\n", (long long)l->r,
+                l->rslora ? " (a version that knows use_rslora)" : "");
+    if (conv1d)
+        fputs(
+            "llama.cpp: no, its converter transposes GPT-2's matrices but not the adapter's; use merged-safetensors\n",
+            out);
+    else if (l->rslora)
+        fputs("llama.cpp: no, its converter ignores use_rslora and would scale wrongly; use merged-safetensors\n", out);
+    else
+        fputs("llama.cpp: yes, after its convert_lora_to_gguf.py\n", out);
+    return ST_OK;
+}
+
 static status_t lora_merge(const void *self, const model_t *m, const site_t *site, float *w) {
     const lora_t *l = self;
     const lora_pair_t *p = &l->pair[site - l->site];
@@ -291,5 +319,6 @@ const method_t method_lora = {
     .hook = lora_hook,
     .init_from = lora_init_from,
     .describe = lora_describe,
+    .engines = lora_engines,
     .merge = lora_merge,
 };

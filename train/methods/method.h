@@ -4,6 +4,7 @@
  * generic; it acts on the model through hooks (train/models/build.h). All functions are *local*. */
 #pragma once
 #include <jansson.h>
+#include <stdio.h>
 #include "kernels/status.h"
 #include "data/encoder.h"
 #include "data/virtual.h"
@@ -28,7 +29,8 @@ typedef struct method_result {
         const float *data;
     } * tensor;
     int64_t n_tensor;
-    void *memory; /* of names and data that are not the model's own */
+    void *memory;           /* of names and data that are not the model's own */
+    const char *peft_lacks; /* what PEFT cannot do that this result needs; NULL: nothing */
 } method_result_t;
 
 /* Which of the things that a method has learned: labels of the layout's fields, -1: not chosen. */
@@ -55,12 +57,17 @@ typedef struct method {
     hook_t (*hook)(void *self);
     /* Path of weights to start from, NULL for none. */
     const char *(*init_from)(const void *cfg);
+    /* Initial values from the adapter at that path, for the method's parameters [first, last). NULL: adapter_load of
+     * the part of peft_type. */
+    status_t (*start)(void *self, model_t *m, adapter_t *a, int first, int last);
     /* What a checkpoint says about the method: PEFT's adapter_config.json, complete, and under the key "graft" what
      * open_adapter needs beside it. */
     status_t (*describe)(const void *self, const model_t *m, json_t **out);
     /* Folds an encoder and picks what was chosen, for export. ST_USAGE when a choice is missing. NULL: the description
      * without "graft" and all trainable tensors of the method under their own names. */
     status_t (*result)(void *self, model_t *m, const method_choice_t *choice, method_result_t *out);
+    /* For each engine but PEFT one line: does it load the export to PEFT's format? */
+    status_t (*engines)(const void *self, const model_t *m, FILE *out);
     /* Adds the method's change to the base weight w [out,in] of a site (float32 sums). NULL: cannot be merged. */
     status_t (*merge)(const void *self, const model_t *m, const site_t *site, float *w);
 } method_t;

@@ -95,8 +95,13 @@ done:
 static status_t start_from(loaded_t *l, const loaded_method_t *m, const char *path) {
     adapter_t *a = NULL;
     TRY(adapter_open(path, &a));
-    status_t st = adapter_find(a, m->method->peft_type);
-    if (st == ST_OK) st = adapter_load(a, &l->model, m->first_param, m->last_param);
+    status_t st = ST_OK;
+    if (m->method->start) {
+        st = m->method->start(m->self, &l->model, a, m->first_param, m->last_param);
+    } else {
+        st = adapter_find(a, m->method->peft_type);
+        if (st == ST_OK) st = adapter_load(a, &l->model, m->first_param, m->last_param);
+    }
     adapter_close(a);
     return st;
 }
