@@ -47,12 +47,13 @@ typedef struct virtual_layout {
 
 void virtual_release(virtual_layout_t *v);
 /* Copies the labels. Two methods that name one field must give it the same labels in the same order; ST_USAGE else,
- * and when there are too many. *field is its index. */
+ * and when there are too many fields. It is optional if both say so. *field is its index. */
 status_t virtual_add_field(virtual_layout_t *v, const char *name, const char *const *value, int n, bool optional,
                            int *field);
 /* Gives away `rows` numbers of the kind of `place` (all blocks and what `missing` needs); *first is the lowest. */
 status_t virtual_reserve(virtual_layout_t *v, virtual_place_t place, int64_t rows, int32_t *first);
-/* Adds a group whose rows were reserved. Groups of one place stand in the order they were added. */
+/* Adds a group whose rows were reserved. Groups of one place stand in the order they were added. One that has no rows
+ * for examples without a label makes its field required. */
 status_t virtual_add_group(virtual_layout_t *v, virtual_group_t g);
 /* Virtual tokens of a sequence: those that are rows of it, and those of its prefix. */
 int32_t virtual_slots(const virtual_layout_t *v);
