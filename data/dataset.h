@@ -48,6 +48,7 @@ typedef struct dataset_options {
     bool train_on_inputs;
     bool append_eos;
     const virtual_layout_t *layout; /* virtual tokens and the fields that choose them; borrowed; NULL: none */
+    const int32_t *label;           /* as render_options_t's; borrowed */
     /* Only the examples whose field `route_field` has this value; the others are no sequences of this data set and are
      * neither tokenised nor checked. NULL: all. `routes` are all values that exist: another one is an error by line.
      * Borrowed. */

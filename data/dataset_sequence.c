@@ -75,7 +75,8 @@ static status_t render(const dataset_t *d, int64_t example, dataset_scratch_t *s
                             .chat_template = o->chat_template,
                             .train_on_inputs = o->train_on_inputs,
                             .append_eos = o->append_eos,
-                            .layout = o->layout};
+                            .layout = o->layout,
+                            .label = o->label};
     TRY(render_example(&o->encoder, &how, NULL, scratch->line.data, scratch->line.len, &scratch->example));
     if (scratch->example.format != s->format)
         return st_raise(ST_INPUT, NULL,

@@ -102,7 +102,8 @@ static const bad_t bad_configs[] = {
     {MODEL "method: {type: prefix_tuning}\n" DATA OUT, NULL, "run.yaml:2: unknown method 'prefix_tuning'; known: lora"},
     {MODEL "method: {type: [lora]}\n" DATA OUT, NULL, "run.yaml:2: 'type' in method must be the name of a method"},
     {MODEL "method: [{type: lora}, {type: lora}]\n" DATA OUT, NULL,
-     "run.yaml:2: 'method' has 2 entries; give exactly one method"},
+     "run.yaml:2: 'method' has two entries of the type 'lora'; give each type once, because their tensors have the "
+     "same names"},
     /* missing */
     {METHOD DATA OUT, NULL, "run.yaml: missing key 'model'"},
     {MODEL DATA OUT, NULL, "run.yaml: missing key 'method'"},

@@ -1,5 +1,6 @@
-/* graft eval RUN_OR_MODEL --data F [--adapter A]: one JSON object with loss, perplexity and, for data with prompts and
- * completions, exact_match of the greedy continuation. Works under a launcher: micro-batches and examples are dealt. */
+/* graft eval RUN_OR_MODEL --data F [--adapter A ...] [--condition F=V ...]: one JSON object with loss, perplexity and,
+ * for data with prompts and completions, exact_match of the greedy continuation. Works under a launcher: micro-batches
+ * and examples are dealt. */
 #include <limits.h>
 #include <math.h>
 #include <stdio.h>
@@ -7,6 +8,7 @@
 #include <string.h>
 #include <sys/stat.h>
 #include "train/cli/cli.h"
+#include "train/cli/condition.h"
 #include "train/cli/options.h"
 #include "train/cli/session.h"
 #include "train/run/dataload.h"
@@ -17,7 +19,9 @@
 enum { SLOTS = 8, EVAL_TOKENS = 2048, EVAL_LENGTH = 1024 };
 
 typedef struct eval {
-    const char *target, *data, *adapter;
+    const char *target, *data;
+    option_list_t adapter, condition;
+    int32_t label[VIRTUAL_MAX_FIELDS];
     int64_t max_seq_length;
     bool no_exact_match;
     config_t config; /* of a run; zero for a model */
@@ -33,7 +37,7 @@ typedef struct eval {
 static status_t open_target(eval_t *e) {
     char path[PATH_MAX];
     struct stat s;
-    const char *model = e->target, *adapter = e->adapter;
+    const char *model = e->target;
     snprintf(path, sizeof path, "%s/metrics.jsonl", e->target);
     bool run = !stat(path, &s);
     snprintf(path, sizeof path, "%s/config.yaml", e->target);
@@ -41,12 +45,13 @@ static status_t open_target(eval_t *e) {
         TRY(config_load(path, NULL, 0, registry_methods(), &e->config));
         e->settings = e->config.data;
         model = e->config.model.path;
-        if (!adapter) adapter = e->target;
+        if (!e->adapter.count) e->adapter.item[e->adapter.count++] = e->target;
     } else {
         e->settings = (config_data_t){
             .format = FORMAT_AUTO, .chat_template = CHAT_CHATML, .max_seq_length = EVAL_LENGTH, .append_eos = true};
     }
-    TRY(loaded_open(model, adapter, &e->loaded));
+    TRY(loaded_open(model, e->adapter.item, e->adapter.count, &e->loaded));
+    TRY(condition_labels(&e->condition, &e->loaded.layout, e->label));
     int64_t most = e->loaded.model.config.max_positions;
     if (e->max_seq_length) e->settings.max_seq_length = e->max_seq_length;
     if (e->settings.max_seq_length > most) e->settings.max_seq_length = most;
@@ -143,8 +148,8 @@ static status_t exact_match(eval_t *e, comm_t *comm) {
 static status_t evaluate(eval_t *e, comm_t *comm, evaluation_t *result) {
     TRY(comm_agree(comm, open_target(e)));
     const dataset_source_t source = {e->data, 1.0};
-    TRY(dataload_open(comm, &e->settings, &e->loaded.layout, &source, 1, encoder_of_tokenizer(e->loaded.tokenizer),
-                      &e->set));
+    TRY(dataload_open(comm, &e->settings, &e->loaded.layout, e->label, &source, 1,
+                      encoder_of_tokenizer(e->loaded.tokenizer), &e->set));
     int64_t longest = dataset_max_tokens(e->set) + dataset_virtual_tokens(e->set),
             capacity = longest > EVAL_TOKENS ? longest : EVAL_TOKENS;
     TRY(comm_agree(comm, evaluator_open(&e->loaded, e->set, PACKING_BEST_FIT, capacity, &e->evaluator)));
@@ -165,13 +170,14 @@ static status_t body(comm_t *comm, int argc, char **argv) {
     memset(&e, 0, sizeof e);
     const char *device = NULL, *dtype = NULL;
     const option_row_t rows[] = {{"--data", OPTION_STRING, &e.data, 0, 0},
-                                 {"--adapter", OPTION_STRING, &e.adapter, 0, 0},
+                                 {"--adapter", OPTION_LIST, &e.adapter, 0, 0},
+                                 {"--condition", OPTION_LIST, &e.condition, 0, 0},
                                  {"--max-seq-length", OPTION_INT, &e.max_seq_length, 2, 1 << 24},
                                  {"--no-exact-match", OPTION_FLAG, &e.no_exact_match, 0, 0},
                                  {"--device", OPTION_STRING, &device, 0, 0},
                                  {"--dtype", OPTION_STRING, &dtype, 0, 0},
                                  {NULL, OPTION_FLAG, NULL, 0, 0}};
-    const char *usage = "graft eval RUN_OR_MODEL --data F [--adapter A]";
+    const char *usage = "graft eval RUN_OR_MODEL --data F [--adapter A ...] [--condition F=V ...]";
     TRY(options_parse(argc, argv, rows, &e.target, 1, usage));
     TRY(session_device(device, dtype));
     if (!e.data) return st_raise(ST_USAGE, "command line", "--data is missing; usage: %s", usage);

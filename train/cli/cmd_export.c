@@ -1,23 +1,30 @@
-/* graft export CHECKPOINT --format FORMAT OUT [--model PATH] */
+/* graft export CHECKPOINT --format FORMAT OUT [--method TYPE] [--condition F=V ...] [--model PATH]: one method of a
+ * checkpoint as files that other programs load. */
 #include <limits.h>
 #include <stdbool.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include "train/cli/cli.h"
+#include "train/cli/condition.h"
 #include "train/cli/options.h"
 #include "train/cli/session.h"
 #include "train/export/export.h"
 #include "train/run/loaded.h"
 
 typedef struct job {
-    const char *checkpoint, *out, *format, *model;
+    const char *checkpoint, *out, *format, *model, *method;
+    option_list_t condition;
 } job_t;
 
 static status_t parse_args(int argc, char **argv, job_t *job) {
     const option_row_t rows[] = {{"--format", OPTION_STRING, &job->format, 0, 0},
                                  {"--model", OPTION_STRING, &job->model, 0, 0},
+                                 {"--method", OPTION_STRING, &job->method, 0, 0},
+                                 {"--condition", OPTION_LIST, &job->condition, 0, 0},
                                  {NULL, OPTION_FLAG, NULL, 0, 0}};
-    const char *usage = "graft export CHECKPOINT --format peft|merged-safetensors OUT [--model PATH]";
+    const char *usage = "graft export CHECKPOINT --format peft|merged-safetensors OUT [--method TYPE] [--condition F=V "
+                        "...] [--model PATH]";
     const char *path[2] = {NULL, NULL};
     TRY(options_parse(argc, argv, rows, path, 2, usage));
     job->checkpoint = path[0];
@@ -49,24 +56,49 @@ static status_t find_base(const job_t *job, char **base) {
     return st;
 }
 
+/* "lora, prefix_tuning" */
+static void list_methods(const loaded_t *l, char *out, size_t size) {
+    size_t n = 0;
+    for (int i = 0; i < l->n_method && n < size; i++)
+        n += (size_t)snprintf(out + n, size - n, "%s%s", i ? ", " : "", l->method[i].method->section.type);
+}
+
+/* The method that is asked for; none needs to be where there is but one. */
+static status_t choose_method(const job_t *job, const loaded_t *l, const loaded_method_t **out) {
+    char known[256] = "";
+    list_methods(l, known, sizeof known);
+    *out = NULL;
+    if (!job->method && l->n_method > 1)
+        return st_raise(ST_USAGE, job->checkpoint, "holds several methods: %s; export one with --method TYPE", known);
+    for (int i = 0; i < l->n_method; i++)
+        if (!job->method || !strcmp(job->method, l->method[i].method->section.type)) *out = &l->method[i];
+    return *out
+               ? ST_OK
+               : st_raise(ST_USAGE, "--method", "'%s' is not in %s; it holds: %s", job->method, job->checkpoint, known);
+}
+
+static status_t write_one(const job_t *job, const export_format_t *format, loaded_t *l) {
+    const loaded_method_t *m;
+    int32_t label[VIRTUAL_MAX_FIELDS];
+    TRY(choose_method(job, l, &m));
+    TRY(condition_labels(&job->condition, &l->layout, label));
+    export_source_t source = {.weights = l->weights,
+                              .model = &l->model,
+                              .method = m->method,
+                              .method_self = m->self,
+                              .first_param = m->first_param,
+                              .last_param = m->last_param,
+                              .choice = {.layout = &l->layout, .label = label}};
+    return export_run(format, &source, job->out, stdout);
+}
+
 static status_t export(const job_t *job, const export_format_t *format, const char *base) {
     TRY(refuse_self(job->checkpoint, job->out));
     TRY(refuse_self(base, job->out));
     loaded_t loaded = {0};
-    status_t st = loaded_open(base, job->checkpoint, &loaded);
-    if (st == ST_OK) {
-        const loaded_method_t *m = &loaded.method[0];
-        export_source_t source = {.weights = loaded.weights,
-                                  .model = &loaded.model,
-                                  .method = m->method,
-                                  .method_self = m->self,
-                                  .first_param = m->first_param,
-                                  .last_param = m->last_param,
-                                  .choice = {.layout = &loaded.layout}};
-        st = export_run(format, &source, job->out, stdout);
-    } else if (!job->model) {
-        st = st_context(st, "%s on its base (--model names another)", job->checkpoint);
-    }
+    status_t st = loaded_open(base, &job->checkpoint, 1, &loaded);
+    if (st != ST_OK && !job->model) st = st_context(st, "%s on its base (--model names another)", job->checkpoint);
+    if (st == ST_OK) st = write_one(job, format, &loaded);
     loaded_close(&loaded);
     return st;
 }

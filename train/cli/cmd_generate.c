@@ -5,6 +5,7 @@
 #include <string.h>
 #include "data/label.h"
 #include "train/cli/cli.h"
+#include "train/cli/condition.h"
 #include "train/cli/lines.h"
 #include "train/cli/options.h"
 #include "train/cli/session.h"
@@ -19,7 +20,8 @@ typedef struct job {
     i32buf_t *out;      /* [lines] */
     generator_t generator;
     generate_options_t options;
-    option_list_t stop;
+    option_list_t stop, adapter, condition;
+    int32_t label[VIRTUAL_MAX_FIELDS];
     bool json;
     int64_t group; /* first line of the present group */
     strbuf_t text;
@@ -62,7 +64,7 @@ static status_t encode(job_t *j, int64_t i) {
     status_t st = sequence_add(p, prefix, n_prefix, 0.0f);
     if (st == ST_OK) st = tokenizer_encode(j->loaded.tokenizer, text, len, false, &p->ids);
     if (st == ST_OK) st = sequence_weigh(p, n_prefix, 0.0f);
-    if (st == ST_OK) st = label_read(owner, &j->loaded.layout, NULL, p->label);
+    if (st == ST_OK) st = label_read(owner, &j->loaded.layout, j->label, p->label);
     json_decref(owner);
     if (st != ST_OK) return st_context(st, "%s", where);
     p->n_prefix = n_prefix;
@@ -133,8 +135,9 @@ static status_t generate_all(job_t *j) {
     return ST_OK;
 }
 
-static status_t run(job_t *j, const char *model, const char *adapter) {
-    TRY(loaded_open(model, adapter, &j->loaded));
+static status_t run(job_t *j, const char *model) {
+    TRY(loaded_open(model, j->adapter.item, j->adapter.count, &j->loaded));
+    TRY(condition_labels(&j->condition, &j->loaded.layout, j->label));
     TRY(lines_read(&j->lines));
     if (!j->lines.count) return ST_OK;
     void *p;
@@ -146,12 +149,13 @@ static status_t run(job_t *j, const char *model, const char *adapter) {
 }
 
 static status_t body(comm_t *comm, int argc, char **argv) {
-    const char *model = NULL, *adapter = NULL, *device = NULL, *dtype = NULL;
+    const char *model = NULL, *device = NULL, *dtype = NULL;
     job_t j;
     memset(&j, 0, sizeof j);
     int64_t seed = 42;
     j.options = (generate_options_t){.max_new_tokens = 64, .top_p = 1.0};
-    const option_row_t rows[] = {{"--adapter", OPTION_STRING, &adapter, 0, 0},
+    const option_row_t rows[] = {{"--adapter", OPTION_LIST, &j.adapter, 0, 0},
+                                 {"--condition", OPTION_LIST, &j.condition, 0, 0},
                                  {"--device", OPTION_STRING, &device, 0, 0},
                                  {"--dtype", OPTION_STRING, &dtype, 0, 0},
                                  {"--temperature", OPTION_REAL, &j.options.temperature, 0, 100},
@@ -162,13 +166,14 @@ static status_t body(comm_t *comm, int argc, char **argv) {
                                  {"--stop", OPTION_LIST, &j.stop, 0, 0},
                                  {"--json", OPTION_FLAG, &j.json, 0, 0},
                                  {NULL, OPTION_FLAG, NULL, 0, 0}};
-    TRY(options_parse(argc, argv, rows, &model, 1, "graft generate MODEL [--adapter A] < PROMPTS"));
+    TRY(options_parse(argc, argv, rows, &model, 1,
+                      "graft generate MODEL [--adapter A ...] [--condition F=V ...] < PROMPTS"));
     TRY(session_device(device, dtype));
     for (int k = 0; k < j.stop.count; k++)
         if (!j.stop.item[k][0]) return st_raise(ST_USAGE, "--stop", "must not be empty");
     j.options.seed = (uint64_t)seed;
     if (comm_rank(comm)) return ST_OK;
-    status_t st = run(&j, model, adapter);
+    status_t st = run(&j, model);
     if (j.generator.build.tape || j.generator.past) generator_close(&j.generator);
     for (int64_t i = 0; j.prompt && i < j.lines.count; i++) sequence_release(&j.prompt[i]);
     for (int64_t i = 0; j.out && i < j.lines.count; i++) i32buf_release(&j.out[i]);

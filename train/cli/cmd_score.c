@@ -7,6 +7,7 @@
 #include "data/batch.h"
 #include "data/render.h"
 #include "train/cli/cli.h"
+#include "train/cli/condition.h"
 #include "train/cli/lines.h"
 #include "train/cli/options.h"
 #include "train/cli/session.h"
@@ -23,6 +24,8 @@ typedef struct scorer {
     batch_t batch;
     int64_t capacity; /* tokens of a batch, virtual ones counted */
     int64_t extra;    /* virtual tokens of a sequence */
+    option_list_t adapter, condition;
+    int32_t label[VIRTUAL_MAX_FIELDS];
 } scorer_t;
 
 static status_t render(scorer_t *s) {
@@ -30,7 +33,7 @@ static status_t render(scorer_t *s) {
     TRY(buf_calloc(&p, s->lines.count, sizeof(sequence_t), "lines"));
     s->sequence = p;
     const encoder_t encoder = encoder_of_tokenizer(s->loaded.tokenizer);
-    const render_options_t o = {.format = FORMAT_AUTO, .layout = &s->loaded.layout};
+    const render_options_t o = {.format = FORMAT_AUTO, .layout = &s->loaded.layout, .label = s->label};
     s->extra = virtual_slots(&s->loaded.layout) + virtual_prefix(&s->loaded.layout);
     int64_t most = s->loaded.model.config.max_positions - s->extra;
     for (int64_t i = 0; i < s->lines.count; i++) {
@@ -92,17 +95,20 @@ static status_t score_all(scorer_t *s) {
 }
 
 static status_t body(comm_t *comm, int argc, char **argv) {
-    const char *model = NULL, *adapter = NULL, *device = NULL, *dtype = NULL;
-    const option_row_t rows[] = {{"--adapter", OPTION_STRING, &adapter, 0, 0},
+    const char *model = NULL, *device = NULL, *dtype = NULL;
+    scorer_t s;
+    memset(&s, 0, sizeof s);
+    const option_row_t rows[] = {{"--adapter", OPTION_LIST, &s.adapter, 0, 0},
+                                 {"--condition", OPTION_LIST, &s.condition, 0, 0},
                                  {"--device", OPTION_STRING, &device, 0, 0},
                                  {"--dtype", OPTION_STRING, &dtype, 0, 0},
                                  {NULL, OPTION_FLAG, NULL, 0, 0}};
-    TRY(options_parse(argc, argv, rows, &model, 1, "graft score MODEL [--adapter A] < LINES"));
+    TRY(options_parse(argc, argv, rows, &model, 1,
+                      "graft score MODEL [--adapter A ...] [--condition F=V ...] < LINES"));
     TRY(session_device(device, dtype));
     if (comm_rank(comm)) return ST_OK;
-    scorer_t s;
-    memset(&s, 0, sizeof s);
-    status_t st = loaded_open(model, adapter, &s.loaded);
+    status_t st = loaded_open(model, s.adapter.item, s.adapter.count, &s.loaded);
+    if (st == ST_OK) st = condition_labels(&s.condition, &s.loaded.layout, s.label);
     if (st == ST_OK) st = lines_read(&s.lines);
     if (st == ST_OK) st = render(&s);
     if (st == ST_OK && s.lines.count) st = score_all(&s);

@@ -15,6 +15,7 @@ static status_t train(int argc, char **argv, comm_t *comm) {
     config_t config;
     memset(&config, 0, sizeof config);
     status_t st = comm_agree(comm, load(argc, argv, &config));
+    if (st == ST_OK && config.adapter_count) st = st_raise(ST_USAGE, "adapters", "are not supported by this version");
     if (st == ST_OK) {
         trainer_t trainer = {0};
         st = comm_watchdog(comm, WATCHDOG_SECONDS);

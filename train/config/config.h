@@ -31,8 +31,9 @@ typedef struct config_model {
 typedef struct config_method {
     const char *type;
     const cfg_field_t *fields;
-    const void *cfg; /* the method's own struct, method_fields_t.size bytes */
-    int line;        /* where it stands in the file */
+    const void *cfg;      /* the method's own struct, method_fields_t.size bytes */
+    int line;             /* where it stands in the file */
+    double learning_rate; /* 0: training.learning_rate */
 } config_method_t;
 
 typedef struct config_data {
@@ -46,6 +47,9 @@ typedef struct config_data {
     bool train_on_inputs;
     bool append_eos;
     bool shuffle;
+    /* Only the examples whose field `route_field` says `route`, one of `routes`. All three are given or none. */
+    const char *route_field, *route;
+    cfg_strings_t routes;
 } config_data_t;
 
 typedef struct config_training {
@@ -71,7 +75,7 @@ typedef struct config_training {
 
 typedef struct config {
     config_model_t model;
-    const config_method_t *method; /* [method_count] */
+    const config_method_t *method; /* [method_count] of different types */
     int method_count;
     config_data_t data;
     config_training_t training;
@@ -81,7 +85,11 @@ typedef struct config {
     int64_t save_steps;                 /* 0: at the end only */
     int64_t save_total_limit;           /* 0: keep all */
     const char *resume_from_checkpoint; /* "auto", "never" or a path */
-    cfg_pool_t pool;
+    /* With the section `adapters`, each of them as a run of its own, and nothing above is filled; see config_runs. */
+    const struct config *adapter; /* [adapter_count] */
+    int adapter_count;
+    const char *name; /* of such an adapter, else NULL */
+    cfg_pool_t pool;  /* empty in an adapter, whose memory is the whole's */
 } config_t;
 
 /* What a method tells the configuration about itself. */
@@ -106,8 +114,8 @@ status_t config_load(const char *path, const char *const *overrides, int count, 
 status_t config_parse(const char *name, const char *text, size_t len, const char *const *overrides, int count,
                       const config_methods_t *methods, config_t *out);
 
-/* Appends the resolved configuration as YAML with every default written out. Reading it back gives the same values;
- * paths are written absolute, what was not given is `null`. */
+/* Appends the resolved configuration of one run as YAML with every default written out. Reading it back gives the same
+ * values; paths are written absolute, what was not given is `null`. */
 status_t config_dump(const config_t *config, strbuf_t *out);
 
 /* Appends one line "training.learning_rate: 0.0002 -> 0.0001\n" for every key in which `now` means another run than
@@ -117,5 +125,8 @@ status_t config_dump(const config_t *config, strbuf_t *out);
  * stretched from the present step on), and how a step is executed, which changes rounding at most
  * (micro_batch_tokens, gradient_checkpointing, reduction). */
 status_t config_diff(const config_t *before, const config_t *now, strbuf_t *out);
+
+/* The runs that a configuration stands for: itself, or its adapters. */
+const config_t *config_runs(const config_t *config, int *count);
 
 void config_release(config_t *config);

@@ -1,3 +1,4 @@
+#include <stdio.h>
 #include <string.h>
 #include "train/config/config_tables.h"
 
@@ -10,15 +11,25 @@ static status_t dump_fields(const cfg_field_t *fields, const void *base, const c
     return ST_OK;
 }
 
+static status_t dump_methods(const config_t *c, strbuf_t *out) {
+    bool list = c->method_count > 1;
+    const char *indent = list ? "    " : "  ";
+    TRY(strbuf_adds(out, "method:\n"));
+    for (int i = 0; i < c->method_count; i++) {
+        const config_method_t *m = &c->method[i];
+        TRY(strbuf_addf(out, "  %stype: %s\n", list ? "- " : "", m->type));
+        TRY(dump_fields(config_method_fields, m, indent, out));
+        TRY(dump_fields(m->fields, m->cfg, indent, out));
+    }
+    return ST_OK;
+}
+
 status_t config_dump(const config_t *config, strbuf_t *out) {
     for (int i = 0; i < CONFIG_SECTION_COUNT; i++) {
         const config_section_t *s = &config_sections[i];
         TRY(strbuf_addf(out, "%s:\n", s->name));
         TRY(dump_fields(s->fields, (const char *)config + s->offset, "  ", out));
-        if (i > 0) continue;
-        const config_method_t *m = &config->method[0]; /* a configuration has exactly one */
-        TRY(strbuf_addf(out, "method:\n  type: %s\n", m->type));
-        TRY(dump_fields(m->fields, m->cfg, "  ", out));
+        if (i == 0) TRY(dump_methods(config, out));
     }
     return dump_fields(config_top_fields, config, "", out);
 }
@@ -42,16 +53,40 @@ static status_t diff_fields(const char *section, const cfg_field_t *fields, cons
     return st;
 }
 
+static status_t add_types(const config_t *c, strbuf_t *out) {
+    for (int i = 0; i < c->method_count; i++) TRY(strbuf_addf(out, "%s%s", i ? ", " : "", c->method[i].type));
+    return ST_OK;
+}
+
+static status_t diff_types(const config_t *before, const config_t *now, strbuf_t *out) {
+    TRY(strbuf_adds(out, "method.type: "));
+    TRY(add_types(before, out));
+    TRY(strbuf_adds(out, " -> "));
+    TRY(add_types(now, out));
+    return strbuf_adds(out, "\n");
+}
+
+/* The order of methods counts: their virtual tokens stand in it. */
+static status_t diff_methods(const config_t *before, const config_t *now, strbuf_t *out) {
+    bool same = before->method_count == now->method_count;
+    for (int i = 0; same && i < now->method_count; i++) same = !strcmp(before->method[i].type, now->method[i].type);
+    if (!same) return diff_types(before, now, out);
+    for (int i = 0; i < now->method_count; i++) {
+        const config_method_t *a = &before->method[i], *b = &now->method[i];
+        char section[80];
+        snprintf(section, sizeof section, "method%s%s", now->method_count > 1 ? "." : "",
+                 now->method_count > 1 ? a->type : "");
+        TRY(diff_fields(section, config_method_fields, a, b, out));
+        TRY(diff_fields(section, a->fields, a->cfg, b->cfg, out));
+    }
+    return ST_OK;
+}
+
 status_t config_diff(const config_t *before, const config_t *now, strbuf_t *out) {
     for (int i = 0; i < CONFIG_SECTION_COUNT; i++) {
         const config_section_t *s = &config_sections[i];
         TRY(diff_fields(s->name, s->fields, (const char *)before + s->offset, (const char *)now + s->offset, out));
-        if (i > 0) continue;
-        const config_method_t *a = &before->method[0], *b = &now->method[0];
-        if (strcmp(a->type, b->type) != 0)
-            TRY(strbuf_addf(out, "method.type: %s -> %s\n", a->type, b->type));
-        else
-            TRY(diff_fields("method", a->fields, a->cfg, b->cfg, out));
+        if (i == 0) TRY(diff_methods(before, now, out));
     }
     return diff_fields("", config_top_fields, before, now, out);
 }

@@ -32,6 +32,15 @@ const cfg_field_t config_data_fields[] = {
     R(train_on_inputs, CFG_BOOL, "false", 0, 0, NULL, NULL, 0, "loss on prompts too"),
     R(append_eos, CFG_BOOL, "true", 0, 0, NULL, NULL, 0, "end completions and documents with EOS"),
     R(shuffle, CFG_BOOL, "true", 0, 0, NULL, NULL, 0, "a new permutation each epoch"),
+    R(route_field, CFG_STRING, NULL, 0, 0, NULL, NULL, 0, "field of the examples that says which run is theirs"),
+    R(route, CFG_STRING, NULL, 0, 0, NULL, NULL, 0, "what it says for this run"),
+    R(routes, CFG_STRINGS, NULL, 0, 0, NULL, NULL, CFG_FREE, "all that it may say"),
+    {0}};
+#undef R
+
+#define R(...) ROW(config_method_t, __VA_ARGS__)
+const cfg_field_t config_method_fields[] = {
+    R(learning_rate, CFG_REAL, NULL, 0, 1e6, NULL, NULL, CFG_ABOVE, "default: the run's; follows the same schedule"),
     {0}};
 #undef R
 

@@ -3,6 +3,7 @@
 #include "train/config/config.h"
 
 extern const cfg_field_t config_top_fields[];
+extern const cfg_field_t config_method_fields[]; /* of any method, beside its type and its own */
 extern const cfg_field_t config_model_fields[];
 extern const cfg_field_t config_data_fields[];
 extern const cfg_field_t config_training_fields[];

@@ -17,7 +17,7 @@ static status_t exchange(comm_t *comm, dataset_t *d) {
     return comm_sum_i32(comm, length, n);
 }
 
-status_t dataload_open(comm_t *comm, const config_data_t *cfg, const virtual_layout_t *layout,
+status_t dataload_open(comm_t *comm, const config_data_t *cfg, const virtual_layout_t *layout, const int32_t *label,
                        const dataset_source_t *sources, int n_sources, encoder_t encoder, dataset_t **out) {
     dataset_options_t o = {
         .sources = sources,
@@ -31,6 +31,11 @@ status_t dataload_open(comm_t *comm, const config_data_t *cfg, const virtual_lay
         .train_on_inputs = cfg->train_on_inputs,
         .append_eos = cfg->append_eos,
         .layout = layout,
+        .label = label,
+        .route_field = cfg->route_field,
+        .route = cfg->route,
+        .routes = cfg->routes.items,
+        .n_routes = cfg->routes.count,
     };
     dataset_t *d = NULL;
     status_t st = comm_agree(comm, dataset_open(&o, &d));

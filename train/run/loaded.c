@@ -38,8 +38,15 @@ static status_t load_base(loaded_t *l, bool with_grad) {
     return model_load(&l->model, l->weights);
 }
 
-static status_t attach_part(loaded_t *l, adapter_t *a, int part, strbuf_t *scope) {
-    adapter_select(a, part);
+/* Finished adapters on their way to a model. */
+typedef struct attach {
+    adapter_t *adapter[BUILD_MAX_HOOKS];
+    int n;
+    bool several; /* methods, over all adapters */
+    strbuf_t scope;
+} attach_t;
+
+static status_t attach_part(loaded_t *l, attach_t *x, adapter_t *a) {
     const char *type = json_string_value(json_object_get(adapter_config(a), "peft_type"));
     const method_t *method = method_find_peft(type);
     if (!method) {
@@ -47,33 +54,68 @@ static status_t attach_part(loaded_t *l, adapter_t *a, int part, strbuf_t *scope
         method_peft_types(known, sizeof known);
         return st_raise(ST_INPUT, adapter_path(a), "peft_type '%s' is not supported; these are: %s", type, known);
     }
-    TRY(begin_method(l, method, adapter_parts(a) > 1, scope));
+    for (int i = 0; i < l->n_method; i++)
+        if (l->method[i].method == method)
+            return st_raise(ST_USAGE, adapter_path(a),
+                            "is the second adapter with a method of the type %s; give one of each type, because their "
+                            "tensors have the same names",
+                            type);
+    TRY(begin_method(l, method, x->several, &x->scope));
     TRY(method->open_adapter(a, &l->model, &l->method[l->n_method].self));
     return end_method(l);
 }
 
-static status_t open_adapter(const char *path, loaded_t *l) {
-    adapter_t *a = NULL;
-    strbuf_t scope = {0};
-    TRY(adapter_open(path, &a));
-    status_t st = ST_OK;
-    for (int i = 0; i < adapter_parts(a); i++) TRY_GOTO(attach_part(l, a, i, &scope), done);
-    TRY_GOTO(load_base(l, false), done);
-    for (int i = 0; i < adapter_parts(a); i++) {
-        adapter_select(a, i);
-        TRY_GOTO(adapter_load(a, &l->model, l->method[i].first_param, l->method[i].last_param), done);
-    }
+static status_t load_part(loaded_t *l, const loaded_method_t *m, adapter_t *a) {
+    TRY(adapter_load(a, &l->model, m->first_param, m->last_param));
     if (adapter_base(a) && adapter_base(a) != l->model.fingerprint)
-        fprintf(stderr, "graft: warning: %s: was trained on other base weights than %s\n", path, l->model.path);
-done:
-    strbuf_release(&scope);
-    adapter_close(a);
+        fprintf(stderr, "graft: warning: %s: was trained on other base weights than %s\n", adapter_path(a),
+                l->model.path);
+    return ST_OK;
+}
+
+static status_t open_adapters(const char *const *path, int n, attach_t *x) {
+    int parts = 0;
+    if (n > BUILD_MAX_HOOKS)
+        return st_raise(ST_USAGE, "command line", "more than %d adapters at once", BUILD_MAX_HOOKS);
+    for (int i = 0; i < n; i++) {
+        TRY(adapter_open(path[i], &x->adapter[i]));
+        x->n++;
+        parts += adapter_parts(x->adapter[i]);
+    }
+    x->several = parts > 1;
+    return ST_OK;
+}
+
+static status_t attach_all(const char *const *path, int n, attach_t *x, loaded_t *l) {
+    TRY(open_adapters(path, n, x));
+    for (int i = 0; i < n; i++)
+        for (int k = 0; k < adapter_parts(x->adapter[i]); k++) {
+            adapter_select(x->adapter[i], k);
+            TRY(attach_part(l, x, x->adapter[i]));
+        }
+    TRY(load_base(l, false));
+    for (int i = 0, m = 0; i < n; i++)
+        for (int k = 0; k < adapter_parts(x->adapter[i]); k++) {
+            adapter_select(x->adapter[i], k);
+            TRY(load_part(l, &l->method[m++], x->adapter[i]));
+        }
+    return ST_OK;
+}
+
+status_t loaded_open(const char *path, const char *const *adapter, int n, loaded_t *l) {
+    attach_t x = {.n = 0};
+    TRY(open_base(path, l));
+    status_t st = attach_all(adapter, n, &x, l);
+    l->model.params.scope = NULL;
+    strbuf_release(&x.scope);
+    for (int i = 0; i < x.n; i++) adapter_close(x.adapter[i]);
     return st;
 }
 
-status_t loaded_open(const char *path, const char *adapter, loaded_t *l) {
-    TRY(open_base(path, l));
-    return adapter ? open_adapter(adapter, l) : load_base(l, false);
+/* A method's own learning rate is a multiple of the run's, so that both follow one schedule. */
+static void set_rate(loaded_t *l, const loaded_method_t *m, const config_method_t *c, double common) {
+    for (int i = m->first_param; c->learning_rate > 0 && i < m->last_param; i++)
+        l->model.params.item[i].lr_scale *= c->learning_rate / common;
 }
 
 static status_t open_methods(const config_t *config, loaded_t *l) {
@@ -85,6 +127,7 @@ static status_t open_methods(const config_t *config, loaded_t *l) {
         TRY_GOTO(begin_method(l, method, config->method_count > 1, &scope), done);
         TRY_GOTO(method->open(c->cfg, &l->model, &l->method[l->n_method].self), done);
         TRY_GOTO(end_method(l), done);
+        set_rate(l, &l->method[i], c, config->training.learning_rate);
     }
 done:
     l->model.params.scope = NULL;

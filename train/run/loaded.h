@@ -21,9 +21,9 @@ typedef struct loaded {
     virtual_layout_t layout; /* what the methods put into sequences */
 } loaded_t;
 
-/* The base at `path` and, when not NULL, a finished adapter with all its methods. Zeroed `out`; release it also after a
- * failure. */
-status_t loaded_open(const char *path, const char *adapter, loaded_t *out);
+/* The base at `path` and n finished adapters with all their methods, which act in the order in which they are given.
+ * ST_USAGE when two of them hold the same type of method. Zeroed `out`; release it also after a failure. */
+status_t loaded_open(const char *path, const char *const *adapter, int n, loaded_t *out);
 /* For training: the base, the methods of the configuration, their initial weights (init_from, or from the seed). */
 status_t loaded_open_methods(const config_t *config, loaded_t *out);
 void loaded_close(loaded_t *l);

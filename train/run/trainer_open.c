@@ -40,10 +40,10 @@ static status_t open_model(trainer_t *t) {
 static status_t open_data(trainer_t *t) {
     const config_data_t *c = &t->config->data;
     encoder_t encoder = encoder_of_tokenizer(t->loaded.tokenizer);
-    TRY(dataload_open(t->comm, c, &t->loaded.layout, t->sources, c->train.count, encoder, &t->train_data));
+    TRY(dataload_open(t->comm, c, &t->loaded.layout, NULL, t->sources, c->train.count, encoder, &t->train_data));
     if (c->eval) {
         const dataset_source_t eval = {c->eval, 1.0};
-        TRY(dataload_open(t->comm, c, &t->loaded.layout, &eval, 1, encoder, &t->eval_data));
+        TRY(dataload_open(t->comm, c, &t->loaded.layout, NULL, &eval, 1, encoder, &t->eval_data));
         t->has_eval = true;
     }
     return ST_OK;
