@@ -148,7 +148,7 @@ static void compare(const engine_case_t *c, const char *method, const backend_t 
     oracle_side_t o;
     tiny_open(&t, c->config, method, backend->real);
     if (method) tiny_randomize(&t);
-    tiny_batch(&b, lengths, SEQS, 0, t.model.config.vocab);
+    tiny_batch(&b, &t, lengths, SEQS, 0);
     oracle_side_open(&o, &t);
     double want = oracle_loss_of(&o, c, &t.model.config, &b);
     void *grad = tiny_zeros(&t);
@@ -198,7 +198,7 @@ static void test_all_weights_by_differences(void **state) {
         tiny_t t;
         batch_t b;
         tiny_open(&t, cases[i].config, NULL, DT_F64);
-        tiny_batch(&b, lengths, SEQS, 0, t.model.config.vocab);
+        tiny_batch(&b, &t, lengths, SEQS, 0);
         double *grad = tiny_zeros(&t), *x = t.model.params.trainable;
         tiny_run(&t, how, &b, grad);
         for (int64_t k = 0; k < t.model.params.count; k++) {
@@ -233,11 +233,11 @@ static void test_packed_is_sum_of_sequences(void **state) {
         tiny_open(&t, cases[i].config, LORA, DT_F64);
         tiny_randomize(&t);
         double *packed = tiny_zeros(&t), *sum = tiny_zeros(&t), loss = 0;
-        tiny_batch(&b, lengths, SEQS, 0, t.model.config.vocab);
+        tiny_batch(&b, &t, lengths, SEQS, 0);
         double whole = tiny_run(&t, how, &b, packed);
         batch_release(&b);
         for (int s = 0; s < SEQS; s++) {
-            tiny_batch(&b, &lengths[s], 1, s, t.model.config.vocab);
+            tiny_batch(&b, &t, &lengths[s], 1, s);
             loss += tiny_run(&t, how, &b, sum);
             batch_release(&b);
         }

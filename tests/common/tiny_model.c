@@ -23,6 +23,18 @@ static void ok(status_t st) {
     if (st != ST_OK) fail_msg("%s: %s", st_name(st), st_message());
 }
 
+static status_t encode(const void *self, const char *text, size_t n, i32buf_t *ids) {
+    (void)self;
+    for (size_t i = 0; i < n; i++) TRY(i32buf_push(ids, 2 + (unsigned char)text[i] % 35));
+    return ST_OK;
+}
+static int32_t token_id(const void *self, const char *text) {
+    (void)self, (void)text;
+    return -1;
+}
+static const int32_t bos = 1;
+const encoder_t tiny_encoder = {.encode = encode, .token_id = token_id, .prefix = &bos, .n_prefix = 1, .eos = -1};
+
 static double uniform(uint64_t stream, uint64_t index) {
     uint32_t word[4];
     rng_words(29, RNG_SAMPLE, stream, index, word);
@@ -101,13 +113,15 @@ void tiny_open(tiny_t *t, const char *config_json, const char *method, dtype_t r
     if (method) {
         read_method(t, method);
         ok(t->method->open(t->config.method[0].cfg, &t->model, &t->self));
+        if (t->method->place) ok(t->method->place(t->self, &t->layout));
         t->hook = t->method->hook(t->self);
     } else {
         for (int i = 0; i < t->model.params.count; i++) param_train(&t->model.params, i);
     }
     ok(param_set_alloc(&t->model.params, true));
     ok(model_load(&t->model, w));
-    const method_init_t in = {.backend = real == DT_F64 ? &backend_ref_f64 : &backend_cpu, .seed = 11};
+    const method_init_t in = {
+        .encoder = &tiny_encoder, .backend = real == DT_F64 ? &backend_ref_f64 : &backend_cpu, .seed = 11};
     if (method) ok(t->method->init(t->self, &t->model, &in));
     weights_close(w);
     unlink(config);
@@ -117,6 +131,7 @@ void tiny_open(tiny_t *t, const char *config_json, const char *method, dtype_t r
 
 void tiny_close(tiny_t *t) {
     if (t->method) t->method->close(t->self);
+    virtual_release(&t->layout);
     model_close(&t->model);
     config_release(&t->config);
 }
@@ -132,31 +147,33 @@ void tiny_randomize(tiny_t *t) {
     }
 }
 
-void tiny_batch(batch_t *b, const int32_t *length, int64_t n, int64_t first, int64_t vocab) {
-    int64_t total = 0;
-    for (int64_t s = 0; s < n; s++) total += length[s];
-    ok(batch_init(b, total > n ? total : n));
-    b->n_seqs = n;
-    b->cu_seqlens[0] = 0;
-    for (int64_t s = 0; s < n; s++) {
-        uint64_t number = (uint64_t)(first + s);
-        for (int32_t k = 0; k < length[s]; k++) {
-            int64_t at = b->n_tokens++;
-            uint32_t word[4], next[4];
-            rng_words(3, RNG_SAMPLE, number, (uint64_t)k, word);
-            rng_words(3, RNG_SAMPLE, number, (uint64_t)k + 1, next);
-            b->ids[at] = (int32_t)(word[0] % (uint32_t)vocab);
-            b->positions[at] = k;
-            b->slot[at] = -1;
-            b->token_key[at] = number << 32 | (uint64_t)k;
-            if (k + 1 == length[s] || word[1] % 4 == 0) continue;
-            b->loss_row[b->n_loss] = (int32_t)at;
-            b->targets[b->n_loss] = (int32_t)(next[0] % (uint32_t)vocab);
-            b->loss_weight[b->n_loss] = 0.25f + rng_unit(word[2]);
-            b->weight_sum += (double)b->loss_weight[b->n_loss++];
-        }
-        b->cu_seqlens[s + 1] = (int32_t)b->n_tokens;
+static void fill_sequence(sequence_t *s, const tiny_t *t, uint64_t number, int32_t length) {
+    sequence_clear(s);
+    for (int32_t k = 0; k < length; k++) {
+        uint32_t word[4];
+        rng_words(3, RNG_SAMPLE, number, (uint64_t)k, word);
+        ok(i32buf_push(&s->ids, (int32_t)(word[0] % (uint32_t)t->model.config.vocab)));
+        s->weight[k] = word[1] % 4 == 0 ? 0 : 0.25f + rng_unit(word[2]);
     }
+    s->n_prefix = length > 1;
+    s->n_prompt = length / 2;
+    for (int f = 0; f < t->layout.n_field; f++) s->label[f] = (int32_t)(number % (uint64_t)t->layout.field[f].n);
+}
+
+void tiny_batch(batch_t *b, const tiny_t *t, const int32_t *length, int64_t n, int64_t first) {
+    const int64_t more = virtual_slots(&t->layout) + virtual_prefix(&t->layout);
+    int64_t total = n * (1 + more);
+    float weight[64];
+    sequence_t s = {.weight = weight, .weight_cap = 64};
+    for (int64_t i = 0; i < n; i++) total += length[i];
+    ok(batch_init(b, total));
+    batch_clear(b);
+    for (int64_t i = 0; i < n; i++) {
+        assert_true(length[i] <= 64);
+        fill_sequence(&s, t, (uint64_t)(first + i), length[i]);
+        ok(batch_add(b, &t->layout, &s, first + i));
+    }
+    i32buf_release(&s.ids);
 }
 
 double tiny_run(tiny_t *t, tiny_how_t how, const batch_t *b, void *grad) {

@@ -14,10 +14,14 @@ typedef struct tiny {
     const method_t *method;
     void *self;
     hook_t hook;
+    virtual_layout_t layout;
 } tiny_t;
 
 extern const char tiny_llama[]; /* config.json: three query heads per key/value head, tied */
 extern const char tiny_gpt2[];
+
+/* Tokens of a text: one for every byte, by its value; BOS is 1, there is no EOS. */
+extern const encoder_t tiny_encoder;
 
 /* config_json: config.json of any family. method: the section of a configuration, as YAML flow text. The trainable
  * tensors have the method's initial values. NULL: no method, every weight of the model is trained. */
@@ -26,9 +30,10 @@ void tiny_close(tiny_t *t);
 /* Trainable tensors that are 0 at first get values, too. */
 void tiny_randomize(tiny_t *t);
 
-/* A batch of n sequences of the given lengths; the first one is number `first` in the step. Tokens, targets, weights
- * and keys depend on a sequence's number and the place in it alone. */
-void tiny_batch(batch_t *b, const int32_t *length, int64_t n, int64_t first, int64_t vocab);
+/* A batch of n sequences of the given lengths with the virtual tokens of the method; the first one is number `first` in
+ * the step. Tokens, weights and keys depend on a sequence's number and the place in it alone; its label in a field of n
+ * values is number % n. One token is BOS, half of them the prompt. */
+void tiny_batch(batch_t *b, const tiny_t *t, const int32_t *length, int64_t n, int64_t first);
 
 /* How tiny_run runs. */
 typedef struct tiny_how {

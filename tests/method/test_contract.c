@@ -44,7 +44,7 @@ typedef struct bench {
 
 static void open_bench(bench_t *s, const char *method, const char *config) {
     tiny_open(&s->t, config, method, DT_F32);
-    tiny_batch(&s->b, lengths, SEQS, 0, s->t.model.config.vocab);
+    tiny_batch(&s->b, &s->t, lengths, SEQS, 0);
     s->grad = tiny_zeros(&s->t);
     s->other = tiny_zeros(&s->t);
     s->bytes = (size_t)s->t.model.params.n_trainable * sizeof(float);
@@ -168,7 +168,7 @@ static void test_dropout_ignores_packing(void **state) {
         double packed = tiny_run(&s.t, cpu, &s.b, s.grad), sum = 0;
         for (int k = 0; k < SEQS; k++) {
             batch_t one;
-            tiny_batch(&one, &lengths[k], 1, k, s.t.model.config.vocab);
+            tiny_batch(&one, &s.t, &lengths[k], 1, k);
             sum += tiny_run(&s.t, cpu, &one, s.other);
             batch_release(&one);
         }
