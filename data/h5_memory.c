@@ -2,7 +2,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { INCREMENT = 1 << 16, VERSION_AT = 8, END_AT = 28, SUPERBLOCK_BYTES = 48 }; /* of a version 2 superblock */
+enum { VERSION_AT = 8, END_AT = 28, SUPERBLOCK_BYTES = 48 }; /* of a version 2 superblock */
 
 static void *memory_malloc(size_t size, H5FD_file_image_op_t op, void *udata) {
     (void)op, (void)udata;
@@ -43,13 +43,13 @@ static herr_t memory_forget(void *udata) {
     return 0;
 }
 
-hid_t h5_memory_access(h5_memory_t *m) {
+hid_t h5_memory_writer(h5_memory_t *m, size_t increment) {
     H5FD_file_image_callbacks_t callbacks = {
         memory_malloc, memory_copy, memory_realloc, memory_free, memory_same, memory_forget, m};
     hid_t access = H5Pcreate(H5P_FILE_ACCESS);
     if (access < 0) return access;
     /* V18..V110 is readable everywhere */
-    if (H5Pset_fapl_core(access, INCREMENT, 0) < 0 || H5Pset_fclose_degree(access, H5F_CLOSE_STRONG) < 0 ||
+    if (H5Pset_fapl_core(access, increment, 0) < 0 || H5Pset_fclose_degree(access, H5F_CLOSE_STRONG) < 0 ||
         H5Pset_libver_bounds(access, H5F_LIBVER_V18, H5F_LIBVER_V110) < 0 ||
         H5Pset_file_image_callbacks(access, &callbacks) < 0) {
         H5Pclose(access);

@@ -13,8 +13,8 @@ typedef struct h5_memory {
     bool closed;
 } h5_memory_t;
 
-/* File access that builds a new file in `m`, which must live until the file is closed. Closing the file closes whatever
- * an error path left open in it. -1 on failure; else the caller closes it. */
-hid_t h5_memory_access(h5_memory_t *m);
+/* File access that builds a new file in `m`, which must live until the file is closed, and grows by `increment` bytes.
+ * Closing the file closes whatever an error path left open in it. -1 on failure; else the caller closes it. */
+hid_t h5_memory_writer(h5_memory_t *m, size_t increment);
 /* Bytes of the whole file as its superblock says; 0 when HDF5 did not finish it. After closing the file. */
 uint64_t h5_memory_end(const h5_memory_t *m);

@@ -113,3 +113,8 @@ status_t publish_bytes(const char *path, const void *bytes, size_t n) {
     }
     return publish_commit(&p);
 }
+
+status_t publish_move(const char *from, const char *to) {
+    if (rename(from, to) != 0) return st_errno(ST_IO, to, "rename the finished file to it", errno);
+    return sync_directory(to);
+}

@@ -35,3 +35,6 @@ void publish_abort(publish_t *p);
 
 /* The whole of it for contents that are in memory. */
 status_t publish_bytes(const char *path, const void *bytes, size_t n);
+
+/* rename(from, to) of a file that is on disk already, on one file system, and a sync of the directory of `to`. */
+status_t publish_move(const char *from, const char *to);

@@ -121,7 +121,7 @@ static status_t put_datasets(hid_t file, hid_t sums, const token_store_info_t *i
 }
 
 static hid_t create_file(h5_memory_t *m) {
-    hid_t access = h5_memory_access(m), create = H5Pcreate(H5P_FILE_CREATE), file = -1;
+    hid_t access = h5_memory_writer(m, HEAD_ROOM), create = H5Pcreate(H5P_FILE_CREATE), file = -1;
     /* One block takes all of HDF5's own bytes, and data is never put into blocks of small pieces. */
     if (access >= 0 && create >= 0 && H5Pset_meta_block_size(access, HEAD_ROOM) >= 0 &&
         H5Pset_small_data_block_size(access, 0) >= 0 && H5Pset_obj_track_times(create, false) >= 0 &&

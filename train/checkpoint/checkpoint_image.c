@@ -2,8 +2,11 @@
 #include <stdlib.h>
 #include <string.h>
 #include <xxhash.h>
+#include "data/h5_memory.h"
 #include "kernels/buf.h"
 #include "train/checkpoint/checkpoint_impl.h"
+
+enum { INCREMENT = 16 << 20 }; /* of the memory for a file */
 
 const char *const checkpoint_state_name[CHECKPOINT_STATES] = {"exp_avg", "exp_avg_sq"};
 
@@ -82,67 +85,14 @@ static status_t put_all(hid_t file, const checkpoint_meta_t *meta, const checkpo
     return ST_OK;
 }
 
-/* The memory that HDF5 builds the file in. It is taken over when HDF5 closes the file: H5Fget_file_image of 1.10 would
- * give a copy whose superblock has a wrong checksum. */
-typedef struct memory {
-    char *bytes;
-    size_t size; /* allocated */
-    bool closed; /* bytes are the finished file */
-} memory_t;
-
-static void *memory_malloc(size_t size, H5FD_file_image_op_t op, void *udata) {
-    (void)op, (void)udata;
-    return malloc(size);
-}
-
-static void *memory_copy(void *to, const void *from, size_t size, H5FD_file_image_op_t op, void *udata) {
-    (void)op, (void)udata;
-    return memcpy(to, from, size);
-}
-
-static void *memory_realloc(void *old, size_t size, H5FD_file_image_op_t op, void *udata) {
-    memory_t *m = udata;
-    void *p = realloc(old, size);
-    if (p && op == H5FD_FILE_IMAGE_OP_FILE_RESIZE) m->size = size;
-    return p;
-}
-
-static herr_t memory_free(void *p, H5FD_file_image_op_t op, void *udata) {
-    memory_t *m = udata;
-    if (op == H5FD_FILE_IMAGE_OP_FILE_CLOSE) {
-        m->bytes = p;
-        m->closed = true;
-    } else {
-        free(p);
-    }
-    return 0;
-}
-
-static void *memory_same(void *udata) {
-    return udata;
-}
-
-static herr_t memory_forget(void *udata) {
-    (void)udata;
-    return 0;
-}
-
-static uint64_t get_u64(const char *at) {
-    uint64_t v = 0;
-    for (int i = 7; i >= 0; i--) v = v << 8 | (unsigned char)at[i];
-    return v;
-}
-
 static void put_u64(char *at, uint64_t v) {
     for (int i = 0; i < 8; i++) at[i] = (char)(v >> (8 * i) & 0xff);
 }
 
 /* Appends the footer to the finished file. Takes over m->bytes. */
-static status_t seal(memory_t *m, char **image, size_t *size) {
-    enum { VERSION_AT = 8, END_AT = 28, SUPERBLOCK_BYTES = 48 }; /* of a version 2 superblock */
-    uint64_t n = m->closed && m->size >= SUPERBLOCK_BYTES ? get_u64(m->bytes + END_AT) : 0;
-    if (n == 0 || n > m->size || m->bytes[VERSION_AT] != 2)
-        return st_raise(ST_IO, "checkpoint", "HDF5 did not finish the file in memory");
+static status_t seal(h5_memory_t *m, char **image, size_t *size) {
+    uint64_t n = h5_memory_end(m);
+    if (n == 0 || n > m->size) return st_raise(ST_IO, "checkpoint", "HDF5 did not finish the file in memory");
     char *p = realloc(m->bytes, n + FOOTER_BYTES);
     if (!p) return st_nomem("checkpoint file", n + FOOTER_BYTES);
     m->bytes = NULL;
@@ -157,13 +107,10 @@ static status_t seal(memory_t *m, char **image, size_t *size) {
 status_t checkpoint_image(const checkpoint_meta_t *meta, const checkpoint_tensor_t *t, int64_t n, char **image,
                           size_t *size) {
     assert(meta->n_history >= 0 && n >= 0);
-    memory_t m = {0};
-    H5FD_file_image_callbacks_t callbacks = {memory_malloc, memory_copy, memory_realloc, memory_free, memory_same,
-                                             memory_forget, &m};
+    h5_memory_t m = {0};
     h5_quiet();
-    hid_t access = h5_memory_access(), create = H5Pcreate(H5P_FILE_CREATE), file = -1;
-    if (access >= 0 && create >= 0 && H5Pset_obj_track_times(create, false) >= 0 &&
-        H5Pset_file_image_callbacks(access, &callbacks) >= 0)
+    hid_t access = h5_memory_writer(&m, INCREMENT), create = H5Pcreate(H5P_FILE_CREATE), file = -1;
+    if (access >= 0 && create >= 0 && H5Pset_obj_track_times(create, false) >= 0)
         file = H5Fcreate("graft-checkpoint", H5F_ACC_TRUNC, create, access);
     if (access >= 0) H5Pclose(access);
     if (create >= 0) H5Pclose(create);

@@ -8,5 +8,6 @@ status_t cmd_eval(int argc, char **argv);
 status_t cmd_score(int argc, char **argv);
 status_t cmd_generate(int argc, char **argv);
 status_t cmd_tokenize(int argc, char **argv);
+status_t cmd_data(int argc, char **argv);
 status_t cmd_export(int argc, char **argv);
 status_t cmd_inspect(int argc, char **argv);

@@ -11,10 +11,12 @@
 #include <unistd.h>
 #include "data/gguf.h"
 #include "data/safetensors.h"
+#include "data/token_store.h"
 #include "data/weights.h"
 #include "kernels/buf.h"
 #include "train/checkpoint/checkpoint.h"
 #include "train/cli/cli.h"
+#include "train/cli/inspect_store.h"
 
 static const char usage[] = "usage: graft inspect FILE [--json] [--verify]";
 
@@ -248,6 +250,7 @@ static status_t inspect_path(const char *path, bool json, bool verify) {
     } else {
         if (!S_ISREG(info.st_mode)) return st_raise(ST_INPUT, path, "is neither a regular file nor a directory");
         TRY(read_magic(path, magic));
+        if (token_store_recognise(path)) return inspect_store(path, json, verify);
         const char *dot = strrchr(path, '.');
         if (memcmp(magic, "\x89HDF\r\n\x1a\n", 8) == 0 || (dot && strcmp(dot, ".h5") == 0))
             return checkpoint_inspect(path, json, verify);

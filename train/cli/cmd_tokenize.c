@@ -5,10 +5,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
-#include "data/gguf.h"
 #include "data/tokenizer.h"
 #include "train/cli/cli.h"
+#include "train/cli/session.h"
 
 typedef struct job {
     const char *model;
@@ -36,17 +35,6 @@ static status_t parse_args(int argc, char **argv, job_t *job) {
     }
     if (job->model) return ST_OK;
     return st_raise(ST_USAGE, "tokenize", "no model; say graft tokenize MODEL [--decode] [--special] [--json]");
-}
-
-static status_t open_model(job_t *job) {
-    struct stat info;
-    if (stat(job->model, &info) != 0) return st_errno(ST_INPUT, job->model, "open", errno);
-    if (S_ISDIR(info.st_mode)) return tokenizer_open_dir(job->model, &job->tokenizer);
-    gguf_t *file = NULL;
-    TRY(gguf_open(job->model, &file));
-    status_t st = tokenizer_open_gguf(file, &job->tokenizer);
-    gguf_close(file);
-    return st;
 }
 
 static status_t encode(job_t *job, const char *text, size_t n) {
@@ -137,7 +125,7 @@ static status_t work(job_t *job) {
 status_t cmd_tokenize(int argc, char **argv) {
     job_t job = {0};
     TRY(parse_args(argc, argv, &job));
-    status_t st = open_model(&job);
+    status_t st = session_tokenizer(job.model, &job.tokenizer);
     if (st == ST_OK) st = work(&job);
     tokenizer_close(job.tokenizer);
     i32buf_release(&job.ids);

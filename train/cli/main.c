@@ -14,6 +14,7 @@ static const struct {
     {"score", cmd_score, "MODEL [--adapter A]          log-probability of every token (JSONL on stdin)"},
     {"generate", cmd_generate, "MODEL [--adapter A]       continuations of the prompts on stdin"},
     {"tokenize", cmd_tokenize, "MODEL [--decode]          token ids of the lines on stdin"},
+    {"data", cmd_data, "build FILES... OUT.h5 --model M   a token store: documents tokenised once"},
     {"export", cmd_export, "CHECKPOINT --format F OUT   peft or merged-safetensors"},
     {"inspect", cmd_inspect, "FILE [--json] [--verify]   what is in any file that graft reads or writes"},
 };

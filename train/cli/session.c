@@ -1,7 +1,10 @@
 #include "train/cli/session.h"
+#include <errno.h>
 #include <omp.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
+#include "data/gguf.h"
 
 status_t session_device(const char *device, const char *dtype) {
     if (device && strcmp(device, "cpu"))
@@ -10,6 +13,17 @@ status_t session_device(const char *device, const char *dtype) {
     if (dtype && strcmp(dtype, "float32"))
         return st_raise(ST_USAGE, "--dtype", "'%s' is not available; float32 is", dtype);
     return ST_OK;
+}
+
+status_t session_tokenizer(const char *model, tokenizer_t **out) {
+    struct stat info;
+    gguf_t *file = NULL;
+    if (stat(model, &info) != 0) return st_errno(ST_INPUT, model, "open", errno);
+    if (S_ISDIR(info.st_mode)) return tokenizer_open_dir(model, out);
+    TRY(gguf_open(model, &file));
+    status_t st = tokenizer_open_gguf(file, out);
+    gguf_close(file);
+    return st;
 }
 
 status_t session_run(status_t (*body)(comm_t *, int, char **), int argc, char **argv) {

@@ -1,10 +1,13 @@
 /* What the commands that run a model on one machine share: ranks, threads, the loaded model. */
 #pragma once
+#include "data/tokenizer.h"
 #include "train/comm/comm.h"
 #include "train/run/loaded.h"
 
 /* Checks --device (cpu is what this build has) and --dtype. *local* */
 status_t session_device(const char *device, const char *dtype);
+/* The tokenizer of a model directory or GGUF file. ST_INPUT. *local* */
+status_t session_tokenizer(const char *model, tokenizer_t **out);
 /* Runs `body` under the ranks of a launcher, with the threads of this rank, and ends alike on all of them: one rank
  * prints. *collective* */
 status_t session_run(status_t (*body)(comm_t *comm, int argc, char **argv), int argc, char **argv);
