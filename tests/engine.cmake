@@ -2,3 +2,4 @@
 target_sources(arch_test_engine PRIVATE common/tiny_model.c)
 target_sources(arch_test_cached PRIVATE common/tiny_model.c)
 target_sources(method_test_contract PRIVATE common/tiny_model.c)
+target_sources(method_test_packing PRIVATE common/tiny_model.c)
