@@ -101,7 +101,7 @@ static double oracle_loss_of(const oracle_side_t *o, const engine_case_t *c, con
         weights[b->loss_row[i]] = (double)b->loss_weight[i];
     }
     const oracle_weights_t w = {o->tensor, o->n};
-    const oracle_batch_t batch = {b->n_tokens, b->n_seqs, b->ids, b->cu_seqlens, targets, weights};
+    const oracle_batch_t batch = {b->n_tokens, b->n_seqs, b->ids, b->cu_seqlens, targets, weights, NULL};
     oracle_result_t r = {0};
     if (c->gpt2) {
         const oracle_gpt2_t g = {mc->vocab, mc->max_positions, mc->hidden, mc->layers, mc->heads,

@@ -60,7 +60,7 @@ static void set_batch(bench_t *s, const int32_t *cu_seqlens, int64_t n_seqs, int
         s->targets[t] = t % 3 == 1 ? -1 : (int32_t)((5 * t + 1) % vocab);
         s->weight[t] = t == 3 ? 0 : 0.5 + 0.25 * (double)t;
     }
-    s->batch = (oracle_batch_t){n, n_seqs, s->ids, cu_seqlens, s->targets, s->weight};
+    s->batch = (oracle_batch_t){n, n_seqs, s->ids, cu_seqlens, s->targets, s->weight, NULL};
 }
 
 static void run_llama(const void *c, const oracle_weights_t *w, const oracle_batch_t *b, oracle_result_t *r) {
@@ -124,6 +124,13 @@ static bench_t *new_bench(void) {
     bench_t *s = calloc(1, sizeof *s);
     assert_non_null(s);
     return s;
+}
+
+static const double *oracle_value(const bench_t *s, const char *name) {
+    for (int64_t i = 0; i < s->weights.n; i++)
+        if (!strcmp(s->name[i], name)) return s->value[i];
+    fail_msg("no tensor %s", name);
+    return NULL;
 }
 
 static double loss(bench_t *s) {
@@ -244,6 +251,84 @@ static void test_gpt2_untied_odd_head(void **state) {
     check_gradients(s);
 }
 
+/* Two prefix rows, none and three; `kv` is K h. */
+static void add_prefix(bench_t *s, int64_t layers, int64_t kv) {
+    static const int32_t cu_prefix[] = {0, 2, 2, 5};
+    for (int64_t i = 0; i < layers; i++) {
+        add(s, 5 * kv, 0, "prefix.%d%s", i, ".key");
+        add(s, 5 * kv, 0, "prefix.%d%s", i, ".value");
+    }
+    s->batch.cu_prefix = cu_prefix;
+}
+
+static void test_llama_prefix(void **state) {
+    (void)state;
+    double inv_freq[2];
+    oracle_rope_frequencies(&(oracle_rope_t){.type = ORACLE_ROPE_DEFAULT, .theta = 50}, 4, inv_freq);
+    const oracle_llama_t c = {.vocab = 7,
+                              .hidden = 5,
+                              .layers = 2,
+                              .heads = 4,
+                              .kv_heads = 2,
+                              .head_dim = 4,
+                              .ff = 3,
+                              .eps = 1e-5,
+                              .inv_freq = inv_freq};
+    bench_t *s = new_bench();
+    llama_weights(s, &c, 1);
+    set_batch(s, three, 3, 7);
+    add_prefix(s, c.layers, c.kv_heads * c.head_dim);
+    check_gradients(s);
+}
+
+static void test_gpt2_prefix(void **state) {
+    (void)state;
+    const oracle_gpt2_t c = {
+        .vocab = 7, .positions = 8, .hidden = 6, .layers = 2, .heads = 3, .ff = 5, .eps = 1e-5, .tied = true};
+    bench_t *s = new_bench();
+    gpt2_weights(s, &c, 0);
+    set_batch(s, three, 3, 7);
+    add_prefix(s, c.layers, c.hidden);
+    check_gradients(s);
+}
+
+/* Keys and values of earlier tokens, given as a prefix, are those tokens: one layer, the second half of a sequence. */
+static void test_prefix_is_what_went_before(void **state) {
+    (void)state;
+    double whole[9 * 11], half[9 * 11], x[4 * 5];
+    const oracle_gpt2_t c = {.vocab = 11, .positions = 9, .hidden = 4, .layers = 1, .heads = 2, .ff = 3, .eps = 1e-5};
+    static const int32_t ends[] = {0, 9}, rest[] = {0, 4}, cu_prefix[] = {0, 5};
+    bench_t *s = new_bench();
+    gpt2_weights(s, &c, 0);
+    set_batch(s, ends, 1, 11);
+    oracle_result_t r = {.logits = whole};
+    oracle_gpt2_run(&c, &s->weights, &s->batch, &r);
+    /* keys and values of the first five tokens by hand: layernorm(wte + wpe) and two thirds of c_attn */
+    const double *wte = oracle_value(s, "transformer.wte.weight"), *wpe = oracle_value(s, "transformer.wpe.weight");
+    const double *g = oracle_value(s, "transformer.h.0.ln_1.weight"), *o = oracle_value(s, "transformer.h.0.ln_1.bias");
+    const double *w = oracle_value(s, "transformer.h.0.attn.c_attn.weight");
+    const double *bias = oracle_value(s, "transformer.h.0.attn.c_attn.bias");
+    add(s, 20, 0, "prefix.%d%s", 0, ".key");
+    add(s, 20, 0, "prefix.%d%s", 0, ".value");
+    double *const part[2] = {s->value[s->weights.n - 2], s->value[s->weights.n - 1]};
+    for (int t = 0; t < 5; t++) {
+        double mean = 0, square = 0;
+        for (int i = 0; i < 4; i++) mean += (x[i] = wte[s->ids[t] * 4 + i] + wpe[t * 4 + i]) / 4;
+        for (int i = 0; i < 4; i++) square += (x[i] - mean) * (x[i] - mean) / 4;
+        for (int i = 0; i < 4; i++) x[i] = (x[i] - mean) / sqrt(square + 1e-5) * g[i] + o[i];
+        for (int k = 0; k < 8; k++) {
+            double y = bias[4 + k];
+            for (int i = 0; i < 4; i++) y += x[i] * w[i * 12 + 4 + k];
+            part[k / 4][t * 4 + k % 4] = y;
+        }
+    }
+    s->batch = (oracle_batch_t){4, 1, s->ids + 5, rest, s->targets + 5, s->weight + 5, cu_prefix};
+    r.logits = half;
+    oracle_gpt2_run(&c, &s->weights, &s->batch, &r);
+    for (int i = 0; i < 4 * 11; i++) assert_true(fabs(half[i] - whole[5 * 11 + i]) < 1e-12);
+    free_bench(s);
+}
+
 /* Sequences of one packed batch do not see each other: the same logits and loss as alone. */
 static void test_packing_is_exact(void **state) {
     (void)state;
@@ -272,7 +357,7 @@ static void test_packing_is_exact(void **state) {
     for (int64_t q = 0; q < 3; q++) {
         int64_t start = three[q];
         const int32_t ends[2] = {0, three[q + 1] - three[q]};
-        const oracle_batch_t b = {ends[1], 1, s->ids + start, ends, s->targets + start, s->weight + start};
+        const oracle_batch_t b = {ends[1], 1, s->ids + start, ends, s->targets + start, s->weight + start, NULL};
         oracle_result_t r = {.logits = alone + start * 11};
         oracle_llama_run(&c, &s->weights, &b, &r);
         loss_sum += r.loss_sum;
@@ -297,9 +382,15 @@ static void test_rope_frequencies(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_llama_gqa_biases_lora),    cmocka_unit_test(test_llama_tied_llama3_two_groups),
-        cmocka_unit_test(test_llama_one_token_one_head), cmocka_unit_test(test_gpt2_tied_lora),
-        cmocka_unit_test(test_gpt2_untied_odd_head),     cmocka_unit_test(test_packing_is_exact),
+        cmocka_unit_test(test_llama_gqa_biases_lora),
+        cmocka_unit_test(test_llama_tied_llama3_two_groups),
+        cmocka_unit_test(test_llama_one_token_one_head),
+        cmocka_unit_test(test_gpt2_tied_lora),
+        cmocka_unit_test(test_gpt2_untied_odd_head),
+        cmocka_unit_test(test_packing_is_exact),
+        cmocka_unit_test(test_llama_prefix),
+        cmocka_unit_test(test_gpt2_prefix),
+        cmocka_unit_test(test_prefix_is_what_went_before),
         cmocka_unit_test(test_rope_frequencies),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -28,13 +28,17 @@ typedef struct oracle_weights {
 } oracle_weights_t;
 
 /* Sequences laid end to end: sequence s has tokens cu_seqlens[s] .. cu_seqlens[s+1]-1, at positions 0, 1, ...; it sees
- * nothing of the others. The token at t is asked for targets[t] (-1: for nothing) with weight weights[t]. */
+ * nothing of the others. The token at t is asked for targets[t] (-1: for nothing) with weight weights[t].
+ *
+ * With prefixes, sequence s also sees rows cu_prefix[s] .. cu_prefix[s+1]-1 of the tensors prefix.<layer>.key and
+ * prefix.<layer>.value [cu_prefix[n_seqs], K h], keys as they stand; its positions begin behind its prefix. */
 typedef struct oracle_batch {
     int64_t n_tokens, n_seqs;
     const int32_t *ids;        /* [n_tokens] */
     const int32_t *cu_seqlens; /* [n_seqs + 1], first 0, last n_tokens */
     const int32_t *targets;    /* [n_tokens] */
     const double *weights;     /* [n_tokens] */
+    const int32_t *cu_prefix;  /* [n_seqs + 1], first 0; NULL: no prefixes */
 } oracle_batch_t;
 
 /* Gradients are those of loss_sum, not of the mean: divide by weight_sum for the loss of a step. */

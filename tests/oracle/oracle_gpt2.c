@@ -94,15 +94,22 @@ static void layer_names(const oracle_gpt2_t *c, const oracle_weights_t *w, int64
                             oracle_name("transformer.h.", i, ".ln_2.bias").text, d);
 }
 
-static oracle_attention_t attention_shape(const oracle_gpt2_t *c) {
-    return (oracle_attention_t){c->heads, c->heads, c->hidden / c->heads, 3 * c->hidden, 3 * c->hidden};
+static oracle_attention_t attention_shape(const oracle_gpt2_t *c, const oracle_weights_t *w, const oracle_batch_t *b,
+                                          int64_t layer) {
+    oracle_attention_t a = {.heads = c->heads,
+                            .kv_heads = c->heads,
+                            .head_dim = c->hidden / c->heads,
+                            .q_stride = 3 * c->hidden,
+                            .kv_stride = 3 * c->hidden};
+    oracle_attention_prefix(&a, w, b, layer);
+    return a;
 }
 
 /* x goes in and comes out as the residual stream. */
 static void layer_forward(const oracle_gpt2_t *c, const oracle_weights_t *w, const oracle_batch_t *b, int64_t i,
                           layer_t *a, double *x) {
     int64_t n = b->n_tokens, d = c->hidden;
-    oracle_attention_t shape = attention_shape(c);
+    oracle_attention_t shape = attention_shape(c, w, b, i);
     names_t s;
     layer_names(c, w, i, &s);
     *a = (layer_t){oracle_zeros(n, d), oracle_zeros(n, d), oracle_zeros(n, 3 * d), oracle_zeros(n, d),
@@ -129,7 +136,7 @@ static void layer_forward(const oracle_gpt2_t *c, const oracle_weights_t *w, con
 static void layer_backward(const oracle_gpt2_t *c, const oracle_weights_t *w, const oracle_batch_t *b, int64_t i,
                            const layer_t *a, double *dx) {
     int64_t n = b->n_tokens, d = c->hidden;
-    oracle_attention_t shape = attention_shape(c);
+    oracle_attention_t shape = attention_shape(c, w, b, i);
     names_t s;
     layer_names(c, w, i, &s);
 
@@ -155,13 +162,13 @@ static void layer_free(layer_t *a) {
     for (size_t j = 0; j < sizeof kept / sizeof *kept; j++) free(kept[j]);
 }
 
-/* Every sequence starts at position 0. The caller frees. */
+/* The caller frees. */
 static int32_t *positions_of(const oracle_gpt2_t *c, const oracle_batch_t *b) {
     int32_t *position = calloc((size_t)b->n_tokens + 1, sizeof *position);
     if (!position) oracle_fail("out of memory", "positions");
     for (int64_t s = 0; s < b->n_seqs; s++)
         for (int32_t t = b->cu_seqlens[s]; t < b->cu_seqlens[s + 1]; t++) {
-            position[t] = t - b->cu_seqlens[s];
+            position[t] = (int32_t)oracle_first_position(b, s) + t - b->cu_seqlens[s];
             if (position[t] >= c->positions) oracle_fail("a sequence is longer than the table", "transformer.wpe");
         }
     return position;

@@ -62,7 +62,8 @@ static void rope(const oracle_llama_t *c, const oracle_batch_t *b, int64_t heads
         for (int64_t t = b->cu_seqlens[s]; t < b->cu_seqlens[s + 1]; t++)
             for (int64_t head = 0; head < heads; head++)
                 for (int64_t i = 0; i < half; i++) {
-                    double angle = direction * (double)(t - b->cu_seqlens[s]) * c->inv_freq[i];
+                    double angle =
+                        direction * (double)(oracle_first_position(b, s) + t - b->cu_seqlens[s]) * c->inv_freq[i];
                     double *first = x + (t * heads + head) * c->head_dim + i, *second = first + half;
                     double a = *first, z = *second;
                     *first = a * cos(angle) - z * sin(angle);
@@ -107,15 +108,22 @@ static void layer_names(const oracle_llama_t *c, const oracle_weights_t *w, int6
     s->norm_mlp = oracle_need(w, oracle_name("model.layers.", i, ".post_attention_layernorm.weight").text, d);
 }
 
-static oracle_attention_t attention_shape(const oracle_llama_t *c) {
-    return (oracle_attention_t){c->heads, c->kv_heads, c->head_dim, c->heads * c->head_dim, c->kv_heads * c->head_dim};
+static oracle_attention_t attention_shape(const oracle_llama_t *c, const oracle_weights_t *w, const oracle_batch_t *b,
+                                          int64_t layer) {
+    oracle_attention_t a = {.heads = c->heads,
+                            .kv_heads = c->kv_heads,
+                            .head_dim = c->head_dim,
+                            .q_stride = c->heads * c->head_dim,
+                            .kv_stride = c->kv_heads * c->head_dim};
+    oracle_attention_prefix(&a, w, b, layer);
+    return a;
 }
 
 /* x goes in and comes out as the residual stream. */
 static void layer_forward(const oracle_llama_t *c, const oracle_weights_t *w, const oracle_batch_t *b, int64_t i,
                           layer_t *a, double *x) {
     int64_t n = b->n_tokens, d = c->hidden, q = c->heads * c->head_dim, kv = c->kv_heads * c->head_dim;
-    oracle_attention_t shape = attention_shape(c);
+    oracle_attention_t shape = attention_shape(c, w, b, i);
     names_t s;
     layer_names(c, w, i, &s);
     *a = (layer_t){oracle_zeros(n, d),     oracle_zeros(n, d),     oracle_zeros(n, q),    oracle_zeros(n, kv),
@@ -149,7 +157,7 @@ static void layer_forward(const oracle_llama_t *c, const oracle_weights_t *w, co
 static void layer_backward(const oracle_llama_t *c, const oracle_weights_t *w, const oracle_batch_t *b, int64_t i,
                            const layer_t *a, double *dx) {
     int64_t n = b->n_tokens, d = c->hidden, q = c->heads * c->head_dim, kv = c->kv_heads * c->head_dim;
-    oracle_attention_t shape = attention_shape(c);
+    oracle_attention_t shape = attention_shape(c, w, b, i);
     names_t s;
     layer_names(c, w, i, &s);
 

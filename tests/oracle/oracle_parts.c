@@ -65,33 +65,81 @@ void oracle_embed_backward(const oracle_tensor_t *table, const int32_t *rows, in
         for (int64_t i = 0; i < width; i++) table->grad[rows[t] * width + i] += dx[t * width + i];
 }
 
-/* p[s] = softmax over s <= t of q_t . k_s / sqrt(h). `q` points at one head of token t, `k` at the key head of the
- * sequence's first token; there are `seen` keys. */
-static void attention_row(const oracle_attention_t *a, const double *q, const double *k, int64_t seen, double *p) {
+int64_t oracle_first_position(const oracle_batch_t *b, int64_t s) {
+    return b->cu_prefix ? b->cu_prefix[s + 1] - b->cu_prefix[s] : 0;
+}
+
+void oracle_attention_prefix(oracle_attention_t *a, const oracle_weights_t *w, const oracle_batch_t *b, int64_t layer) {
+    if (!b->cu_prefix) return;
+    int64_t count = b->cu_prefix[b->n_seqs] * a->kv_heads * a->head_dim;
+    a->prefix_k = oracle_need(w, oracle_name("prefix.", layer, ".key").text, count);
+    a->prefix_v = oracle_need(w, oracle_name("prefix.", layer, ".value").text, count);
+}
+
+/* What one head of a token sees: n rows, of which the first are its sequence's prefix. */
+typedef struct sight {
+    int64_t n, prefix;     /* rows */
+    int64_t prefix_at, at; /* first row's element in the prefix and in k or v */
+    int64_t prefix_stride, stride;
+} sight_t;
+
+static sight_t sight_of(const oracle_attention_t *a, const oracle_batch_t *b, int64_t s, int64_t t, int64_t head) {
+    int64_t first = b->cu_seqlens[s], prefix = oracle_first_position(b, s), width = a->kv_heads * a->head_dim;
+    int64_t column = head / (a->heads / a->kv_heads) * a->head_dim; /* query heads share a key/value head */
+    return (sight_t){.n = prefix + t - first + 1,
+                     .prefix = prefix,
+                     .prefix_at = b->cu_prefix ? b->cu_prefix[s] * width + column : 0,
+                     .at = first * a->kv_stride + column,
+                     .prefix_stride = width,
+                     .stride = a->kv_stride};
+}
+
+static const double *row(const sight_t *g, const oracle_tensor_t *prefix, const double *own, int64_t u) {
+    return u < g->prefix ? prefix->value + g->prefix_at + u * g->prefix_stride
+                         : own + g->at + (u - g->prefix) * g->stride;
+}
+
+/* NULL if the prefix wants no gradient. */
+static double *grad_row(const sight_t *g, const oracle_tensor_t *prefix, double *own, int64_t u) {
+    if (u >= g->prefix) return own + g->at + (u - g->prefix) * g->stride;
+    return prefix->grad ? prefix->grad + g->prefix_at + u * g->prefix_stride : NULL;
+}
+
+static double dot(const double *x, const double *y, int64_t n) {
+    double sum = 0;
+    for (int64_t i = 0; i < n; i++) sum += x[i] * y[i];
+    return sum;
+}
+
+static void add_scaled(double factor, const double *x, int64_t n, double *y) {
+    for (int64_t i = 0; y && i < n; i++) y[i] += factor * x[i];
+}
+
+/* p[u] = softmax over what is seen of q . k_u / sqrt(h); `q` points at one head of a token. */
+static void attention_row(const oracle_attention_t *a, const sight_t *g, const double *q, const double *k, double *p) {
     double top = -INFINITY, sum = 0;
-    for (int64_t s = 0; s < seen; s++) {
-        double dot = 0;
-        for (int64_t i = 0; i < a->head_dim; i++) dot += q[i] * k[s * a->kv_stride + i];
-        p[s] = dot / sqrt((double)a->head_dim);
-        if (p[s] > top) top = p[s];
+    for (int64_t u = 0; u < g->n; u++) {
+        p[u] = dot(q, row(g, a->prefix_k, k, u), a->head_dim) / sqrt((double)a->head_dim);
+        if (p[u] > top) top = p[u];
     }
-    for (int64_t s = 0; s < seen; s++) sum += p[s] = exp(p[s] - top);
-    for (int64_t s = 0; s < seen; s++) p[s] /= sum;
+    for (int64_t u = 0; u < g->n; u++) sum += p[u] = exp(p[u] - top);
+    for (int64_t u = 0; u < g->n; u++) p[u] /= sum;
+}
+
+static int64_t most_rows(const oracle_batch_t *b) {
+    return b->n_tokens + (b->cu_prefix ? b->cu_prefix[b->n_seqs] : 0);
 }
 
 void oracle_attention(const oracle_attention_t *a, const oracle_batch_t *b, const double *q, const double *k,
                       const double *v, double *ctx) {
-    double *p = oracle_zeros(1, b->n_tokens);
-    int64_t share = a->heads / a->kv_heads; /* query heads per key/value head */
+    double *p = oracle_zeros(1, most_rows(b));
     for (int64_t s = 0; s < b->n_seqs; s++)
         for (int64_t t = b->cu_seqlens[s]; t < b->cu_seqlens[s + 1]; t++)
             for (int64_t head = 0; head < a->heads; head++) {
-                int64_t first = b->cu_seqlens[s], seen = t - first + 1;
-                int64_t kv = first * a->kv_stride + head / share * a->head_dim;
+                const sight_t g = sight_of(a, b, s, t, head);
                 double *out = ctx + (t * a->heads + head) * a->head_dim;
-                attention_row(a, q + t * a->q_stride + head * a->head_dim, k + kv, seen, p);
-                for (int64_t u = 0; u < seen; u++)
-                    for (int64_t i = 0; i < a->head_dim; i++) out[i] += p[u] * v[kv + u * a->kv_stride + i];
+                attention_row(a, &g, q + t * a->q_stride + head * a->head_dim, k, p);
+                for (int64_t u = 0; u < g.n; u++) add_scaled(p[u], row(&g, a->prefix_v, v, u), a->head_dim, out);
             }
     free(p);
 }
@@ -99,30 +147,25 @@ void oracle_attention(const oracle_attention_t *a, const oracle_batch_t *b, cons
 /* dv_u += p_u dctx;  dp_u = dctx . v_u;  dscore_u = p_u (dp_u - sum_j p_j dp_j);  then through the dot product. */
 void oracle_attention_backward(const oracle_attention_t *a, const oracle_batch_t *b, const double *q, const double *k,
                                const double *v, const double *dctx, double *dq, double *dk, double *dv) {
-    double *p = oracle_zeros(1, b->n_tokens), *dp = oracle_zeros(1, b->n_tokens);
-    int64_t share = a->heads / a->kv_heads, h = a->head_dim;
+    double *p = oracle_zeros(1, most_rows(b)), *dp = oracle_zeros(1, most_rows(b));
+    int64_t h = a->head_dim;
     for (int64_t s = 0; s < b->n_seqs; s++)
         for (int64_t t = b->cu_seqlens[s]; t < b->cu_seqlens[s + 1]; t++)
             for (int64_t head = 0; head < a->heads; head++) {
-                int64_t first = b->cu_seqlens[s], seen = t - first + 1;
-                int64_t kv = first * a->kv_stride + head / share * h, qt = t * a->q_stride + head * h;
-                const double *g = dctx + (t * a->heads + head) * h;
-                attention_row(a, q + qt, k + kv, seen, p);
+                const sight_t g = sight_of(a, b, s, t, head);
+                int64_t qt = t * a->q_stride + head * h;
+                const double *dout = dctx + (t * a->heads + head) * h;
+                attention_row(a, &g, q + qt, k, p);
                 double mean = 0;
-                for (int64_t u = 0; u < seen; u++) {
-                    dp[u] = 0;
-                    for (int64_t i = 0; i < h; i++) {
-                        dp[u] += g[i] * v[kv + u * a->kv_stride + i];
-                        dv[kv + u * a->kv_stride + i] += p[u] * g[i];
-                    }
+                for (int64_t u = 0; u < g.n; u++) {
+                    dp[u] = dot(dout, row(&g, a->prefix_v, v, u), h);
+                    add_scaled(p[u], dout, h, grad_row(&g, a->prefix_v, dv, u));
                     mean += p[u] * dp[u];
                 }
-                for (int64_t u = 0; u < seen; u++) {
+                for (int64_t u = 0; u < g.n; u++) {
                     double dscore = p[u] * (dp[u] - mean) / sqrt((double)h);
-                    for (int64_t i = 0; i < h; i++) {
-                        dq[qt + i] += dscore * k[kv + u * a->kv_stride + i];
-                        dk[kv + u * a->kv_stride + i] += dscore * q[qt + i];
-                    }
+                    add_scaled(dscore, row(&g, a->prefix_k, k, u), h, dq + qt);
+                    add_scaled(dscore, q + qt, h, grad_row(&g, a->prefix_k, dk, u));
                 }
             }
     free(p);

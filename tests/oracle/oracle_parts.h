@@ -29,11 +29,17 @@ void oracle_linear(const oracle_weights_t *w, const oracle_linear_t *l, const do
 void oracle_linear_backward(const oracle_weights_t *w, const oracle_linear_t *l, const double *x, const double *dy,
                             int64_t n, double *dx);
 
-/* Causal attention inside each sequence. q and ctx are [n, heads, head_dim], k and v [n, kv_heads, head_dim], rows
- * `q_stride` and `kv_stride` doubles apart (GPT-2 has q, k and v side by side in one array). */
+/* Position of the first token of sequence s: the prefix stands before it. */
+int64_t oracle_first_position(const oracle_batch_t *b, int64_t s);
+
+/* Causal attention inside each sequence and over its prefix. q and ctx are [n, heads, head_dim], k and v [n, kv_heads,
+ * head_dim], rows `q_stride` and `kv_stride` doubles apart (GPT-2 has q, k and v side by side in one array). */
 typedef struct oracle_attention {
     int64_t heads, kv_heads, head_dim, q_stride, kv_stride;
+    const oracle_tensor_t *prefix_k, *prefix_v; /* of this layer; NULL: none */
 } oracle_attention_t;
+/* Finds the prefix of a layer, if the batch has any. */
+void oracle_attention_prefix(oracle_attention_t *a, const oracle_weights_t *w, const oracle_batch_t *b, int64_t layer);
 void oracle_attention(const oracle_attention_t *a, const oracle_batch_t *b, const double *q, const double *k,
                       const double *v, double *ctx);
 void oracle_attention_backward(const oracle_attention_t *a, const oracle_batch_t *b, const double *q, const double *k,
