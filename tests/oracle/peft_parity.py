@@ -66,7 +66,7 @@ def tokenize(tok, example, eos):
 def log_probs(model, prompt, completion):
     with torch.no_grad(), double_everywhere():
         z = model(torch.tensor([prompt + completion])).logits[0]
-    rows = torch.log_softmax(z, -1)[len(prompt) - 1:-1]
+    rows = torch.log_softmax(z, -1)[-len(completion) - 1:-1]  # virtual tokens may stand in front
     return rows.gather(1, torch.tensor(completion)[:, None])[:, 0].numpy()
 
 

@@ -184,8 +184,8 @@ static status_t raise_unchosen(const slot_t *s) {
     for (int64_t i = 0; st == ST_OK && i < s->prompts; i++)
         st = strbuf_addf(&names, "%s%s", i ? ", " : "", s->value[i]);
     if (st == ST_OK)
-        st = st_raise(ST_USAGE, "export", "an export holds one prompt; choose by the field '%s' one of: %s", s->field,
-                      names.data);
+        st = st_raise(ST_USAGE, "export", "an export holds one prompt; choose it with --condition %s=..., one of: %s",
+                      s->field, names.data);
     strbuf_release(&names);
     return st;
 }
