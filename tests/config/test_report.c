@@ -35,7 +35,7 @@ static void test_progress_lines(void **state) {
     FILE *f = fopen(path, "w");
     assert_non_null(f);
     progress_t p;
-    progress_start(&p, f, 25, 10);
+    progress_start(&p, f, NULL, 25, 10);
     for (int64_t k = 1; k <= 25; k++) {
         const metrics_step_t s = {k, 100 * k, 2.5, 0.5, 1e-4, 200, 0.5};
         progress_step(&p, &s);
@@ -55,7 +55,7 @@ static void test_progress_lines(void **state) {
                               "eval step 25/25 eval_loss 1.25\n"
                               "saved final.h5\n");
     free(text);
-    progress_start(&p, NULL, 25, 10); /* other ranks */
+    progress_start(&p, NULL, NULL, 25, 10); /* other ranks */
     progress_note(&p, "nothing");
     progress_finish(&p);
 }

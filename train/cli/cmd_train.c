@@ -2,7 +2,7 @@
 #include <string.h>
 #include "train/cli/cli.h"
 #include "train/run/registry.h"
-#include "train/run/trainer.h"
+#include "train/run/runs.h"
 
 enum { WATCHDOG_SECONDS = 1800 }; /* far above any step, evaluation batch or save */
 
@@ -15,14 +15,8 @@ static status_t train(int argc, char **argv, comm_t *comm) {
     config_t config;
     memset(&config, 0, sizeof config);
     status_t st = comm_agree(comm, load(argc, argv, &config));
-    if (st == ST_OK && config.adapter_count) st = st_raise(ST_USAGE, "adapters", "are not supported by this version");
-    if (st == ST_OK) {
-        trainer_t trainer = {0};
-        st = comm_watchdog(comm, WATCHDOG_SECONDS);
-        if (st == ST_OK) st = trainer_open(&config, comm, &trainer);
-        if (st == ST_OK) st = trainer_run(&trainer);
-        trainer_close(&trainer);
-    }
+    if (st == ST_OK) st = comm_watchdog(comm, WATCHDOG_SECONDS);
+    if (st == ST_OK) st = runs_train(&config, comm);
     config_release(&config);
     return st;
 }

@@ -89,6 +89,7 @@ status_t model_load(model_t *m, const weights_t *w) {
     TRY(buf_calloc(&row, widest, sizeof(float), "weight row"));
     status_t st = ST_OK;
     for (int64_t i = 0; i < m->n_weight && st == ST_OK; i++) {
+        if (m->params.item[m->weight[i].param].shared) continue; /* its owner has loaded it */
         const tensor_info_t *t = find(w, &m->weight[i]);
         st = t ? load_one(m, w, &m->weight[i], t, row)
                : st_raise(ST_INPUT, weights_path(w), "tensor '%s' is missing",

@@ -79,7 +79,7 @@ extern const family_t *const families[]; /* registry.c, NULL-terminated */
  * have declared theirs, then model_load. ST_INPUT names the file and field. */
 status_t model_open(const weights_t *w, dtype_t real, model_t *m);
 void model_close(model_t *m);
-/* Copies the weights in; checks every shape, reports missing tensors by name. */
+/* Copies the weights in, except those whose memory is shared; checks every shape, reports missing tensors by name. */
 status_t model_load(model_t *m, const weights_t *w);
 
 /* For families: one base tensor. gguf may be NULL where llama.cpp lacks the family. layer < 0: the names are used as

@@ -14,6 +14,15 @@ static status_t open_base(const char *path, loaded_t *l) {
     return ST_OK;
 }
 
+static status_t share_base(const loaded_t *base, loaded_t *l) {
+    l->borrowed = true;
+    l->weights = base->weights;
+    l->tokenizer = base->tokenizer;
+    TRY(model_open(l->weights, DT_F32, &l->model));
+    for (int64_t i = 0; i < l->model.params.count; i++) param_share(&l->model.params, (int)i, &base->model.params);
+    return ST_OK;
+}
+
 /* Several methods keep their tensors apart by a scope, so that each has its own names. */
 static status_t begin_method(loaded_t *l, const method_t *method, int several, strbuf_t *scope) {
     if (l->n_method == BUILD_MAX_HOOKS)
@@ -149,8 +158,8 @@ static status_t start_from(loaded_t *l, const loaded_method_t *m, const char *pa
     return st;
 }
 
-status_t loaded_open_methods(const config_t *config, loaded_t *l) {
-    TRY(open_base(config->model.path, l));
+status_t loaded_open_methods(const config_t *config, const loaded_t *base, loaded_t *l) {
+    TRY(base ? share_base(base, l) : open_base(config->model.path, l));
     TRY(open_methods(config, l));
     TRY(load_base(l, true));
     const encoder_t encoder = encoder_of_tokenizer(l->tokenizer);
@@ -167,7 +176,9 @@ void loaded_close(loaded_t *l) {
     for (int i = 0; i < l->n_method; i++) l->method[i].method->close(l->method[i].self);
     virtual_release(&l->layout);
     model_close(&l->model);
-    tokenizer_close(l->tokenizer);
-    weights_close(l->weights);
+    if (!l->borrowed) {
+        tokenizer_close(l->tokenizer);
+        weights_close(l->weights);
+    }
     memset(l, 0, sizeof *l);
 }

@@ -12,6 +12,7 @@ typedef struct loaded_method {
 } loaded_method_t;
 
 typedef struct loaded {
+    bool borrowed; /* weights and tokenizer are another's */
     weights_t *weights;
     model_t model;
     tokenizer_t *tokenizer;
@@ -24,6 +25,8 @@ typedef struct loaded {
 /* The base at `path` and n finished adapters with all their methods, which act in the order in which they are given.
  * ST_USAGE when two of them hold the same type of method. Zeroed `out`; release it also after a failure. */
 status_t loaded_open(const char *path, const char *const *adapter, int n, loaded_t *out);
-/* For training: the base, the methods of the configuration, their initial weights (init_from, or from the seed). */
-status_t loaded_open_methods(const config_t *config, loaded_t *out);
+/* For training: the base, the methods of the configuration, their initial weights (init_from, or from the seed). `base`
+ * has opened the same model and outlives `out`, which shares its files, its tokenizer and the weights that are frozen
+ * in both; NULL: nothing is shared. */
+status_t loaded_open_methods(const config_t *config, const loaded_t *base, loaded_t *out);
 void loaded_close(loaded_t *l);

@@ -12,7 +12,8 @@
 #include "train/run/metrics.h"
 
 typedef struct progress {
-    FILE *out; /* NULL: silent */
+    FILE *out;        /* NULL: silent */
+    const char *name; /* in front of every line when several runs take turns; NULL: nothing */
     bool terminal;
     bool drawn; /* a bar stands on the present line */
     int64_t last_step;
@@ -20,8 +21,8 @@ typedef struct progress {
     double seconds; /* smoothed time of a step, 0 before the first */
 } progress_t;
 
-/* For a run that ends with `last_step`. */
-void progress_start(progress_t *p, FILE *out, int64_t last_step, int64_t logging_steps);
+/* For a run that ends with `last_step`; `name` must outlive it. */
+void progress_start(progress_t *p, FILE *out, const char *name, int64_t last_step, int64_t logging_steps);
 void progress_step(progress_t *p, const metrics_step_t *s);
 void progress_eval(progress_t *p, int64_t step, const metrics_value_t *values, int count);
 /* A line of its own, such as "saved checkpoint-10.h5". */

@@ -61,7 +61,7 @@ status_t reporter_open(const config_t *config, const char *config_yaml, int64_t 
     TRY_GOTO(write_config(config, config_yaml), failed);
     TRY_GOTO(metrics_open(path, step ? step : METRICS_NEW, &r->metrics), failed);
     TRY_GOTO(tfevents_open(config->output_dir, wall(), step, &r->events), failed);
-    progress_start(&r->progress, stderr, total_steps, config->logging_steps);
+    progress_start(&r->progress, stderr, config->name, total_steps, config->logging_steps);
     *out = r;
     return ST_OK;
 failed:

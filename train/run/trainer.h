@@ -1,5 +1,6 @@
-/* One training run: everything that `graft train` holds between opening and closing. Set-up and the loop are in
- * trainer_open.c and trainer_step.c, saving and resuming in trainer_save.c. */
+/* One training run: everything that it holds between opening and closing. Set-up is in trainer_open.c, a step in
+ * trainer_step.c, what is due after it in trainer_run.c, saving and resuming in trainer_save.c. Several runs may share
+ * a base; train/run/runs.h steps them in turn. */
 #pragma once
 #include "data/stream.h"
 #include "train/checkpoint/checkpoint.h"
@@ -38,15 +39,26 @@ typedef struct trainer {
     uint64_t data_fingerprint, tokenizer_fingerprint;
     /* the state of the run, saved in checkpoints */
     int64_t step, tokens, place; /* updates done, tokens seen, stream place */
+    int64_t saved;               /* step of the newest checkpoint */
     double *history;             /* [n_history, 4]: step, loss, grad_norm, learning_rate */
     int64_t n_history, cap_history;
 } trainer_t;
 
-/* *collective*; all ranks return alike. Release with trainer_close also after a failure. */
-status_t trainer_open(const config_t *config, comm_t *comm, trainer_t *t);
+typedef enum trainer_state {
+    TRAINER_GOES_ON,
+    TRAINER_STOPS, /* on request; the last step is not saved yet */
+    TRAINER_DONE,  /* all is saved */
+} trainer_state_t;
+
+/* *collective*; all ranks return alike: the model, the data and the tape; nothing is written. `base` is an open trainer
+ * of the same model that outlives this one, which shares its base weights; NULL: none. Release with trainer_close also
+ * after a failure. */
+status_t trainer_open(const config_t *config, comm_t *comm, const trainer_t *base, trainer_t *t);
 void trainer_close(trainer_t *t);
-/* *collective*: from the present state to the end of the run. ST_STOPPED after a requested stop was saved. */
-status_t trainer_run(trainer_t *t);
+/* *collective*: takes the output directory and continues from what is there. */
+status_t trainer_begin(trainer_t *t);
+/* *collective*: one step and what is due after it; at the end of the run the final files. */
+status_t trainer_advance(trainer_t *t, trainer_state_t *state);
 
 /* Inside of the run. */
 typedef struct step_result {

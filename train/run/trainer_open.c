@@ -14,8 +14,8 @@
 #include "train/run/signals.h"
 #include "train/run/trainer.h"
 
-static status_t open_model(trainer_t *t) {
-    TRY(loaded_open_methods(t->config, &t->loaded));
+static status_t open_model(trainer_t *t, const trainer_t *base) {
+    TRY(loaded_open_methods(t->config, base ? &base->loaded : NULL, &t->loaded));
     long long length = (long long)t->config->data.max_seq_length;
     long long extra = virtual_slots(&t->loaded.layout) + virtual_prefix(&t->loaded.layout);
     if (length + extra > t->loaded.model.config.max_positions)
@@ -154,28 +154,32 @@ static status_t open_reporter(trainer_t *t) {
     const param_set_t *p = &t->loaded.model.params;
     reporter_say(t->reporter,
                  "model %s family %s parameters %lld trainable %lld ranks %d threads %d arena %.1f MiB sequences %lld",
-                 t->loaded.model.path, t->loaded.model.family->name, (long long)(p->n_frozen + p->n_trainable),
-                 (long long)p->n_trainable, comm_size(t->comm), omp_get_max_threads(),
-                 (double)tape_arena_bytes(t->build.tape) / 1048576.0, (long long)dataset_sequences(t->train_data));
+                 t->loaded.model.path, t->loaded.model.family->name,
+                 (long long)(p->n_shared + p->n_frozen + p->n_trainable), (long long)p->n_trainable, comm_size(t->comm),
+                 omp_get_max_threads(), (double)tape_arena_bytes(t->build.tape) / 1048576.0,
+                 (long long)dataset_sequences(t->train_data));
     if (t->step) reporter_say(t->reporter, "resumed step %lld", (long long)t->step);
     return ST_OK;
 }
 
-status_t trainer_open(const config_t *config, comm_t *comm, trainer_t *t) {
+status_t trainer_open(const config_t *config, comm_t *comm, const trainer_t *base, trainer_t *t) {
     memset(t, 0, sizeof *t);
     t->config = config;
     t->comm = comm;
     t->stop = signals_flag();
     omp_set_num_threads(comm_threads(comm));
-    TRY(comm_agree(comm, open_model(t)));
+    TRY(comm_agree(comm, open_model(t, base)));
     TRY(open_data(t));
     TRY(comm_agree(comm, hash_data(t)));
     TRY(comm_agree(comm, open_stream(t)));
-    TRY(comm_agree(comm, open_engine(t)));
-    TRY(comm_agree(comm, open_directory(t)));
+    return comm_agree(comm, open_engine(t));
+}
+
+status_t trainer_begin(trainer_t *t) {
+    TRY(comm_agree(t->comm, open_directory(t)));
     TRY(trainer_resume(t));
-    TRY(comm_agree(comm, trainer_step_reserve(t)));
-    return comm_agree(comm, open_reporter(t));
+    TRY(comm_agree(t->comm, trainer_step_reserve(t)));
+    return comm_agree(t->comm, open_reporter(t));
 }
 
 void trainer_close(trainer_t *t) {

@@ -1,4 +1,4 @@
-/* The loop: step, report, evaluate, save, stop on request. */
+/* One turn of the loop: step, report, evaluate, save, notice a request to stop. */
 #include "train/run/trainer.h"
 
 static status_t evaluate(trainer_t *t, bool *stopped) {
@@ -20,12 +20,6 @@ static status_t stop_requested(trainer_t *t, bool *stop) {
     return ST_OK;
 }
 
-static status_t stop_now(trainer_t *t) {
-    TRY(trainer_save(t, NULL));
-    return st_raise(ST_STOPPED, t->config->output_dir,
-                    "stopped on request after saving step %lld; start it again to continue", (long long)t->step);
-}
-
 static status_t after_step(trainer_t *t, const step_result_t *r, bool last, bool *stop) {
     const config_t *c = t->config;
     const metrics_step_t row = {
@@ -38,15 +32,21 @@ static status_t after_step(trainer_t *t, const step_result_t *r, bool last, bool
     return last || due(c->save_steps, t->step) ? trainer_save(t, NULL) : ST_OK;
 }
 
-status_t trainer_run(trainer_t *t) {
-    while (t->step < t->schedule.total) {
-        step_result_t r;
-        bool ended, stop;
-        TRY(trainer_step(t, &r, &ended));
-        if (ended) break;
-        TRY(after_step(t, &r, t->step == t->schedule.total, &stop));
-        if (stop) return stop_now(t);
-    }
+static status_t finish(trainer_t *t, trainer_state_t *state) {
     TRY(trainer_save(t, "final.h5"));
-    return comm_agree(t->comm, t->reporter ? reporter_report(t->reporter) : ST_OK);
+    TRY(comm_agree(t->comm, t->reporter ? reporter_report(t->reporter) : ST_OK));
+    *state = TRAINER_DONE;
+    return ST_OK;
+}
+
+status_t trainer_advance(trainer_t *t, trainer_state_t *state) {
+    step_result_t r;
+    bool ended = t->step >= t->schedule.total, stop = false;
+    *state = TRAINER_GOES_ON;
+    if (!ended) TRY(trainer_step(t, &r, &ended));
+    if (ended) return finish(t, state);
+    bool last = t->step == t->schedule.total;
+    TRY(after_step(t, &r, last, &stop));
+    if (stop) *state = TRAINER_STOPS;
+    return last && !stop ? finish(t, state) : ST_OK;
 }

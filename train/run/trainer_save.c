@@ -83,6 +83,7 @@ status_t trainer_save(trainer_t *t, const char *name) {
     comm_beat(t->comm, "saving");
     status_t st = t->reporter ? reporter_sync(t->reporter) : ST_OK;
     if (st == ST_OK && comm_rank(t->comm) == 0) st = write_file(t, name);
+    if (st == ST_OK && !name) t->saved = t->step;
     if (st == ST_OK && t->reporter)
         reporter_say(t->reporter, "saved %s step %lld", name ? name : "checkpoint", (long long)t->step);
     return comm_agree(t->comm, st);
@@ -147,7 +148,7 @@ static status_t restore(trainer_t *t, const checkpoint_t *c, const char *where) 
     t->history = h;
     t->n_history = m->n_history;
     t->cap_history = 4 * m->n_history;
-    t->step = t->optim.step = m->step;
+    t->step = t->saved = t->optim.step = m->step;
     t->tokens = m->tokens;
     t->place = m->sequences;
     return ST_OK;

@@ -59,18 +59,29 @@ status_t param_declare(param_set_t *s, const char *name, int rank, const int64_t
 }
 
 void param_train(param_set_t *s, int index) {
-    s->item[index].trainable = true;
+    param_t *p = &s->item[index];
+    p->trainable = true;
+    p->shared = false;
+    p->value.data = NULL;
+}
+
+void param_share(param_set_t *s, int index, const param_set_t *owner) {
+    param_t *p = &s->item[index];
+    int i = param_find(owner, p->name);
+    if (i < 0 || owner->item[i].trainable) return;
+    p->shared = true;
+    p->value.data = owner->item[i].value.data;
 }
 
 /* Frozen tensors start on cache lines; trainable ones lie densely: the blob is one long vector. */
 static void place(param_set_t *s) {
-    s->n_trainable = s->n_frozen = 0;
+    s->n_trainable = s->n_frozen = s->n_shared = 0;
     for (int64_t i = 0; i < s->count; i++) {
         param_t *p = &s->item[i];
-        int64_t *used = p->trainable ? &s->n_trainable : &s->n_frozen;
+        int64_t *used = p->trainable ? &s->n_trainable : p->shared ? &s->n_shared : &s->n_frozen;
         p->offset = *used;
         *used += view_count(&p->value);
-        if (!p->trainable) *used = (*used + 15) / 16 * 16;
+        if (!p->trainable && !p->shared) *used = (*used + 15) / 16 * 16;
     }
 }
 
@@ -91,6 +102,7 @@ status_t param_set_alloc(param_set_t *s, bool with_grad) {
     if (with_grad) TRY(blob(&s->grad, s->n_trainable, size, "gradients"));
     for (int64_t i = 0; i < s->count; i++) {
         param_t *p = &s->item[i];
+        if (p->shared) continue;
         char *base = p->trainable ? s->trainable : s->frozen;
         p->value.data = base + (size_t)p->offset * size;
     }

@@ -15,6 +15,7 @@ typedef struct param {
     view_t value;    /* dtype of the backend */
     int64_t offset;  /* first element in the trainable blob, or in the frozen blob; set by param_set_alloc */
     bool trainable;
+    bool shared;     /* frozen, and its memory is another set's */
     bool decay;      /* weight decay applies (not for biases and norm weights) */
     double lr_scale; /* learning rate as a multiple of the run's; 1 */
 } param_t;
@@ -22,7 +23,8 @@ typedef struct param {
 typedef struct param_set {
     param_t *item;
     int64_t count, cap;
-    int64_t n_trainable, n_frozen;   /* elements; set by param_set_alloc */
+    int64_t n_trainable, n_frozen; /* elements; set by param_set_alloc; shared ones are not counted */
+    int64_t n_shared;
     const char *scope;               /* put in front of the names declared from now on; NULL: nothing */
     dtype_t real;                    /* dtype of every value: float32, double for the oracle's tests */
     void *trainable, *frozen, *grad; /* blobs, NULL until param_set_alloc */
@@ -36,6 +38,9 @@ status_t param_declare(param_set_t *s, const char *name, int rank, const int64_t
                        int *index);
 /* Makes a declared tensor trainable (full fine-tuning of base weights). Before param_set_alloc. */
 void param_train(param_set_t *s, int index);
+/* Lets a declared tensor use the memory of the same one in `owner`, which has been allocated and must outlive s;
+ * nothing happens where it is not frozen there. param_train undoes it. Before param_set_alloc. */
+void param_share(param_set_t *s, int index, const param_set_t *owner);
 /* Places all tensors and allocates the blobs (64-byte aligned, zeroed) and points every value into them. with_grad:
  * also the gradient blob. */
 status_t param_set_alloc(param_set_t *s, bool with_grad);
