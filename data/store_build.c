@@ -33,7 +33,6 @@ uint64_t store_build_fingerprint(const store_build_t *b, const uint64_t *line, i
     uint64_t key[4] = {RULES, b->o.tokenizer_fingerprint, (uint64_t)store_build_token_bytes(b), (uint64_t)n};
     uint64_t h = XXH64(key, sizeof key, 0);
     h = XXH64(b->o.text_field, strlen(b->o.text_field), h);
-    h = XXH64(b->o.tokenizer, strlen(b->o.tokenizer), h); /* it stands in the parts */
     return XXH64(line, (size_t)n * sizeof *line, h);
 }
 
