@@ -18,9 +18,7 @@ static status_t share_base(const loaded_t *base, loaded_t *l) {
     l->borrowed = true;
     l->weights = base->weights;
     l->tokenizer = base->tokenizer;
-    TRY(model_open(l->weights, DT_F32, &l->model));
-    for (int64_t i = 0; i < l->model.params.count; i++) param_share(&l->model.params, (int)i, &base->model.params);
-    return ST_OK;
+    return model_open(l->weights, DT_F32, &l->model);
 }
 
 /* Several methods keep their tensors apart by a scope, so that each has its own names. */
@@ -42,7 +40,9 @@ static status_t end_method(loaded_t *l) {
     return m->method->place ? m->method->place(m->self, &l->layout) : ST_OK;
 }
 
-static status_t load_base(loaded_t *l, bool with_grad) {
+static status_t load_base(loaded_t *l, const loaded_t *base, bool with_grad) {
+    for (int64_t i = 0; base && i < l->model.n_weight; i++)
+        param_share(&l->model.params, l->model.weight[i].param, &base->model.params);
     TRY(param_set_alloc(&l->model.params, with_grad));
     return model_load(&l->model, l->weights);
 }
@@ -102,7 +102,7 @@ static status_t attach_all(const char *const *path, int n, attach_t *x, loaded_t
             adapter_select(x->adapter[i], k);
             TRY(attach_part(l, x, x->adapter[i]));
         }
-    TRY(load_base(l, false));
+    TRY(load_base(l, NULL, false));
     for (int i = 0, m = 0; i < n; i++)
         for (int k = 0; k < adapter_parts(x->adapter[i]); k++) {
             adapter_select(x->adapter[i], k);
@@ -161,7 +161,7 @@ static status_t start_from(loaded_t *l, const loaded_method_t *m, const char *pa
 status_t loaded_open_methods(const config_t *config, const loaded_t *base, loaded_t *l) {
     TRY(base ? share_base(base, l) : open_base(config->model.path, l));
     TRY(open_methods(config, l));
-    TRY(load_base(l, true));
+    TRY(load_base(l, base, true));
     const encoder_t encoder = encoder_of_tokenizer(l->tokenizer);
     const method_init_t in = {.encoder = &encoder, .backend = &backend_cpu, .seed = (uint64_t)config->training.seed};
     for (int i = 0; i < l->n_method; i++) {

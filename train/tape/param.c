@@ -59,18 +59,17 @@ status_t param_declare(param_set_t *s, const char *name, int rank, const int64_t
 }
 
 void param_train(param_set_t *s, int index) {
-    param_t *p = &s->item[index];
-    p->trainable = true;
-    p->shared = false;
-    p->value.data = NULL;
+    s->item[index].trainable = true;
 }
 
 void param_share(param_set_t *s, int index, const param_set_t *owner) {
     param_t *p = &s->item[index];
     int i = param_find(owner, p->name);
-    if (i < 0 || owner->item[i].trainable) return;
+    const param_t *o = i < 0 ? p : &owner->item[i];
+    if (i < 0 || p->trainable || o->trainable) return;
+    if (memcmp(o->value.dim, p->value.dim, (size_t)p->value.rank * sizeof *p->value.dim)) return;
     p->shared = true;
-    p->value.data = owner->item[i].value.data;
+    p->value.data = o->value.data;
 }
 
 /* Frozen tensors start on cache lines; trainable ones lie densely: the blob is one long vector. */

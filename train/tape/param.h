@@ -38,8 +38,8 @@ status_t param_declare(param_set_t *s, const char *name, int rank, const int64_t
                        int *index);
 /* Makes a declared tensor trainable (full fine-tuning of base weights). Before param_set_alloc. */
 void param_train(param_set_t *s, int index);
-/* Lets a declared tensor use the memory of the same one in `owner`, which has been allocated and must outlive s;
- * nothing happens where it is not frozen there. param_train undoes it. Before param_set_alloc. */
+/* Lets a tensor use the memory of the same one in `owner`, which has been allocated and must outlive s; nothing happens
+ * where it is not frozen, and of one shape, in both. Right before param_set_alloc, when everything is declared. */
 void param_share(param_set_t *s, int index, const param_set_t *owner);
 /* Places all tensors and allocates the blobs (64-byte aligned, zeroed) and points every value into them. with_grad:
  * also the gradient blob. */
