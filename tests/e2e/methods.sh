@@ -1,51 +1,120 @@
 #!/usr/bin/env bash
-# Every method: the same bits on 1, 2, 3 and 4 ranks, after a resume on another number of ranks, and with recompute; it
-# learns; its export to PEFT's format scores and generates what its checkpoint does. One row a method.
+# Several methods in one run, and several adapters on one base: the same bits on any number of ranks and after a resume,
+# each adapter the same as trained alone on its own examples, exports one by one, and what is refused.
 . "$(dirname "$0")/common.sh"
 
-python3 - <<'PY' # examples with a field by which they choose
+# ---- adapters: three of them, the last of which is longer; every task has lines of its own in one file ----
+python3 - <<'PY'
 import json
-for name in "train", "heldout":
-    rows = [json.loads(line) for line in open(name + ".jsonl")]
+words = "the noun another tin on there anna inner them rerun router an on a tour then".split()
+def line(i, task):
+    prompt = " ".join(words[(i * 7 + k * (i + 3)) % len(words)] for k in range(3 + i * 5 % 11))
+    return {"prompt": prompt + ":", "completion": " " + words[(i * 3 + len(task)) % len(words)], "task": task}
+for name, count, first in ("mixed", 60, 0), ("mixed-eval", 12, 60):
+    lines = [line(i, ("sst", "rte", "cola")[i * i % 3 if i % 5 else 2]) for i in range(first, first + count)]
     with open(name + ".jsonl", "w") as f:
-        f.writelines(json.dumps(dict(row, task="abc"[i % 3])) + "\n" for i, row in enumerate(rows))
+        f.writelines(json.dumps(x) + "\n" for x in lines)
+    for task in "sst", "rte", "cola":
+        own = [x for x in lines if x["task"] == task]
+        assert own, (name, task)
+        with open(f"{name}-{task}.jsonl", "w") as f:
+            f.writelines(json.dumps(x) + "\n" for x in own)
 PY
-
-options=(training.learning_rate=5.0e-2 training.warmup_steps=0 save_steps=3 save_total_limit=0 data.max_seq_length=56)
-
-# method NAME SECTION [export option ...]
-method() {
-    local name=$1 section=$2 ranks
-    shift 2
-    OMP_NUM_THREADS=1 train 1 "$name" "method=$section" "${options[@]}" 2>log || { cat log; die "$name on one rank"; }
-    for ranks in 2 3 4; do
-        train $ranks "$name-$ranks" "method=$section" "${options[@]}" 2>log || { cat log; die "$name on $ranks ranks"; }
-        same "$name/final.h5" "$name-$ranks/final.h5"
-        diff <(losses "$name") <(losses "$name-$ranks") || die "$name: losses on $ranks ranks"
-    done
-    rm "$name-3"/final.h5 "$name-3"/checkpoint-*6.h5
-    train 2 "$name-3" "method=$section" "${options[@]}" training.gradient_checkpointing=true 2>log ||
-        { cat log; die "$name: resume"; }
-    grep -q 'resumed step 3' log || { cat log; die "$name: did not go on from the checkpoint"; }
-    same "$name/final.h5" "$name-3/final.h5"
-
-    "$graft" export "$name/final.h5" --format peft "$name-peft" "$@" >/dev/null || die "$name: export"
-    local condition=()
-    while [ $# -gt 0 ]; do condition+=("$1" "$2"); shift 2; done
-    for adapter in "$name/final.h5" "$name-peft"; do
-        echo '{"prompt": "the noun:"}' | "$graft" generate tiny --adapter "$adapter" --max-new-tokens 6 --json \
-            $([ "$adapter" = "$name-peft" ] || echo "${condition[@]}") || die "$name: generate with $adapter"
-    done | uniq | wc -l | grep -qx 1 || die "$name: generate differs between checkpoint and export"
-    python3 - "$name" <<'PY' || die "$name does not learn"
-import json, sys
-loss = [row["loss"] for row in map(json.loads, open(sys.argv[1] + "/metrics.jsonl")) if "loss" in row]
-print(sys.argv[1], [round(x, 3) for x in loss])
-assert len(loss) == 6 and loss[-1] < loss[0] - 0.02, loss
-PY
+common_part() { sed -e '/^method:/,/^data:/{/^data:/!d}' -e 's/^  train: .*/  train: '"$1"'.jsonl/' -e 's/^  eval: .*/  eval: '"$2"'.jsonl/' -e 's/global_batch_size: 12/global_batch_size: 5/' -e 's/max_steps: 6/max_steps: 10/' run.yaml; }
+sst='{type: lora, r: 4, lora_alpha: 8, lora_dropout: 0.1, target_modules: all-linear}'
+rte='{type: lora, r: 2, lora_alpha: 4, target_modules: [q_proj, v_proj]}'
+cola='{type: lora, r: 8, target_modules: all-linear, learning_rate: 3.0e-3}'
+{
+    common_part mixed mixed-eval
+    echo "adapters:"
+    echo "  field: task"
+    echo "  each:"
+    echo "    - {name: sst, method: $sst}"
+    echo "    - {name: rte, method: [$rte], training: {learning_rate: 2.0e-2}}"
+    echo "    - {name: cola, method: $cola, training: {max_steps: 14, seed: 9}}"
+} >adapters.yaml
+alone() { # NAME METHOD [key=value ...]
+    { common_part "mixed-$1" "mixed-eval-$1"; echo "method: $2"; } >"alone-$1.yaml"
+    "$graft" train "alone-$1.yaml" "output_dir=alone-$1" "${@:3}" 2>log || { cat log; die "training $1 alone"; }
 }
+alone sst "$sst"
+alone rte "$rte" training.learning_rate=2.0e-2
+alone cola "$cola" training.max_steps=14 training.seed=9
 
-method prompt "{type: prompt_tuning, num_virtual_tokens: 4, prompt_tuning_init: SAMPLE_VOCAB}"
-method prompts "{type: prompt_tuning, num_virtual_tokens: 3, prompts: {field: task, values: [a, b, c]}}" --condition task=b
-method mlp "{type: p_tuning, num_virtual_tokens: 4}"
-method lstm "{type: p_tuning, num_virtual_tokens: 4, encoder_reparameterization_type: LSTM, encoder_hidden_size: 9}"
+# together A B...: every adapter under A is the one that was trained alone
+together() {
+    local name
+    for name in sst rte cola; do
+        same "alone-$name/final.h5" "$1/$name/final.h5"
+        diff <(losses "alone-$name") <(losses "$1/$name") || die "losses of $name in $1"
+        diff <(grep -o '"eval_loss": *[^,}]*' "alone-$name/metrics.jsonl") \
+            <(grep -o '"eval_loss": *[^,}]*' "$1/$name/metrics.jsonl") || die "evaluations of $name in $1"
+        [ -s "$1/$name/report.html" ] || die "$1/$name has no report"
+    done
+}
+for ranks in 1 2 3; do
+    mpirun -n $ranks "$graft" train adapters.yaml "output_dir=all-$ranks" 2>log || { cat log; die "adapters on $ranks ranks"; }
+    together all-$ranks
+done
+grep -q '^sst: ' log && grep -q '^cola: ' log || { cat log; die "the progress does not name the adapters"; }
+
+# killed in the middle, the adapters at different steps; each continues from its own, on another number of ranks
+"$graft" train adapters.yaml output_dir=killed save_steps=3 training.max_steps=10 2>log &
+pid=$!
+for _ in $(seq 600); do
+    [ -e killed/rte/checkpoint-6.h5 ] && break
+    sleep 0.01
+done
+kill -9 $pid
+wait $pid 2>/dev/null || true
+[ ! -e killed/cola/final.h5 ] || echo "the kill came late"
+rm -f killed/sst/final.h5 killed/sst/latest killed/sst/checkpoint-{6,9,10}.h5
+mpirun -n 2 "$graft" train adapters.yaml output_dir=killed save_steps=3 2>log || { cat log; die "resuming after a kill"; }
+grep -q 'sst: resumed step 3' log || { cat log; die "sst did not continue from its own checkpoint"; }
+together killed
+
+# stopped on request: all of them are saved
+"$graft" train adapters.yaml output_dir=stopped training.max_steps=400 2>log &
+pid=$!
+for _ in $(seq 600); do
+    [ "$(wc -l 2>/dev/null <stopped/cola/metrics.jsonl || echo 0)" -gt 2 ] && break
+    sleep 0.01
+done
+kill -USR1 $pid
+code=0
+wait $pid || code=$?
+[ $code = 75 ] || { cat log; die "a stopped run of adapters exits with $code, not 75"; }
+for name in sst rte; do
+    ls stopped/$name/checkpoint-*.h5 >/dev/null || die "the stop did not save $name"
+done
+# a run of one adapter is a run: its directory continues by itself
+"$graft" eval stopped/rte --data mixed-eval.jsonl >eval.json
+grep -q '"sequences":'"$(wc -l <mixed-eval-rte.jsonl)"',' eval.json || { cat eval.json; die "eval takes other lines than rte's"; }
+
+# a failure of one leaves the others saved
+sed -e 's/learning_rate: 2.0e-2/learning_rate: 1.0e+6, max_grad_norm: 0, warmup_steps: 0/' adapters.yaml >diverges.yaml
+code=0
+"$graft" train diverges.yaml output_dir=diverged training.max_steps=300 2>log || code=$?
+[ $code = 4 ] || { tail -5 log; die "a diverging adapter exits with $code, not 4"; }
+grep -q '^graft: error: adapter rte: ' log || { tail -3 log; die "the message does not name the adapter"; }
+for name in sst cola; do
+    ls diverged/$name/checkpoint-*.h5 >/dev/null || die "$name was not saved when rte failed"
+done
+
+# what is refused, and that nothing is written then
+refused() { # CODE TEXT COMMAND...
+    local code=$1 text=$2 got=0
+    shift 2
+    "$@" >out.txt 2>err.txt || got=$?
+    [ $got = "$code" ] || { cat err.txt; die "exit code $got, not $code: $*"; }
+    grep '^graft: error: ' err.txt | grep -qF -- "$text" || { cat err.txt; die "the message lacks '$text'"; }
+    [ ! -e never ] || die "a refused run wrote its directory: $*"
+}
+sed 's/"rte"/"rta"/' mixed.jsonl >typo.jsonl
+refused 3 "typo.jsonl:$(grep -n '"rta"' typo.jsonl | head -n 1 | cut -d: -f1): field 'task' has the unknown value 'rta'; did you mean 'rte'?" \
+    "$graft" train adapters.yaml output_dir=never data.train=typo.jsonl
+sed 's/, "task": "cola"//' mixed.jsonl >lacks.jsonl
+refused 3 "missing field 'task'" "$graft" train adapters.yaml output_dir=never data.train=lacks.jsonl
+refused 3 "no example has 'rte' in the field 'task'" "$graft" train adapters.yaml output_dir=never data.train=mixed-sst.jsonl
+refused 2 "wrapped" "$graft" train adapters.yaml output_dir=never data.packing=wrapped
 echo "methods: ok"
