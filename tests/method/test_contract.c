@@ -30,6 +30,15 @@ typedef struct row {
         method, NULL, tiny_gpt2, trainable, false                                                                      \
     }
 
+/* Rows of keys and values are 2 layers * 2 * (1 key head of 8) wide on Llama, 2 * 2 * 24 on GPT-2. */
+#define PREFIX(method, llama, gpt2)                                                                                    \
+    {method, NULL, tiny_llama, llama, false}, {                                                                        \
+        method, NULL, tiny_gpt2, gpt2, false                                                                           \
+    }
+#define CONTROL                                                                                                        \
+    "{type: control_prefix, num_virtual_tokens: 2, attributes: [{field: task, values: [a, b], num_virtual_tokens: 2}," \
+    "{field: style, values: [x, y, z], num_virtual_tokens: 1}]"
+
 /* Llama: q, o 24 -> 24; k, v 24 -> 8; gate, up 24 -> 20; down 20 -> 24. GPT-2: 24 -> 72, 24 -> 24, 24 -> 28, 28 -> 24.
  */
 static const row_t rows[] = {
@@ -54,6 +63,20 @@ static const row_t rows[] = {
     BOTH("{type: p_tuning, num_virtual_tokens: 4, encoder_reparameterization_type: LSTM, encoder_num_layers: 1, "
          "position: after_bos}",
          4 * 24 + 2 * (96 * 24 + 96 * 24 + 192) + (48 * 48 + 48) + (24 * 48 + 24)),
+    PREFIX("{type: prefix_tuning, num_virtual_tokens: 3}", 3 * 32, 3 * 96),
+    PREFIX("{type: prefix_tuning, num_virtual_tokens: 5, init_weights: zero}", 5 * 32, 5 * 96),
+    PREFIX(
+        "{type: prefix_tuning, num_virtual_tokens: 4, init_weights: text, init_text: 'do it', prompts: {field: task, "
+        "values: [a, b, c]}}",
+        3 * 4 * 32, 3 * 4 * 96),
+    PREFIX("{type: prefix_tuning, num_virtual_tokens: 3, prefix_projection: true}", 3 * 8 + (8 * 8 + 8) + (32 * 8 + 32),
+           3 * 24 + (24 * 24 + 24) + (96 * 24 + 96)),
+    PREFIX("{type: prefix_tuning, num_virtual_tokens: 2, prefix_projection: true, encoder_hidden_size: 5, prompts: "
+           "{field: task, values: [a, b]}}",
+           2 * 2 * 8 + (5 * 8 + 5) + (32 * 5 + 32), 2 * 2 * 24 + (5 * 24 + 5) + (96 * 5 + 96)),
+    PREFIX(CONTROL "}", 9 * 32, 9 * 96),
+    PREFIX(CONTROL ", prefix_projection: true, encoder_hidden_size: 7}", 9 * 8 + (7 * 8 + 7) + (32 * 7 + 32),
+           9 * 24 + (7 * 24 + 7) + (96 * 7 + 96)),
 };
 enum { ROWS = sizeof rows / sizeof *rows, SEQS = 4 };
 static const int32_t lengths[SEQS] = {9, 1, 14, 6};
