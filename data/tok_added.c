@@ -1,6 +1,7 @@
 /* Added tokens: how they get their ids and how a text is split at them. */
 #include <stdlib.h>
 #include <string.h>
+#include <unistr.h>
 #include "data/tokenizer_impl.h"
 
 status_t spanbuf_push(spanbuf_t *b, size_t from, size_t to, int32_t token, bool match) {
@@ -82,6 +83,25 @@ status_t added_finish(tokenizer_t *t) {
     }
     strbuf_release(&pattern);
     return st;
+}
+
+status_t tokenizer_add_special(tokenizer_t *t, const char *const *text, int n) {
+    for (int i = 0; i < n; i++) {
+        size_t len = strlen(text[i]);
+        int64_t count = t->added_count;
+        int32_t next = tokenizer_vocab_size(t);
+        if (!len || u8_check((const uint8_t *)text[i], len))
+            return st_raise(ST_USAGE, "special_tokens", "token %d is empty or not UTF-8", i + 1);
+        bool known = vocab_find(&t->vocab, text[i], len) != NULL;
+        TRY(added_insert(t, text[i], len, (added_token_t){.special = true}));
+        if (t->added_count == count) continue;
+        if (!known && t->added[count].id != next)
+            return st_raise(ST_INPUT, t->path, "the ids have gaps: the next free one is %d, the highest is %d",
+                            (int)t->added[count].id, (int)next - 1);
+        TRY(added_set_insert(&t->raw, text[i], len, (int32_t)count));
+    }
+    tokenizer_seal(t);
+    return ST_OK;
 }
 
 /* The longest pattern that starts at s; its token, or -1. */

@@ -141,7 +141,7 @@ void tokenizer_seal(tokenizer_t *t) {
         int64_t key[4] = {id, (int64_t)e->len, e->special, e->in_model};
         h = XXH64(key, sizeof key, h);
         h = XXH64(t->vocab.text.data + e->off, e->len, h);
-        if (t->bpe.by_score) h = XXH64(&t->bpe.score[id], sizeof(float), h);
+        if (t->bpe.by_score && id < t->bpe.scores) h = XXH64(&t->bpe.score[id], sizeof(float), h);
     }
     for (int64_t i = 0; i < t->added_count; i++) {
         const added_token_t *a = &t->added[i];

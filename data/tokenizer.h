@@ -17,6 +17,10 @@ status_t tokenizer_open_dir(const char *dir, tokenizer_t **out);
 /* Opens the tokenizer.ggml.* metadata of an open GGUF file; the tokenizer keeps nothing of it. */
 status_t tokenizer_open_gguf(const struct gguf *file, tokenizer_t **out);
 void tokenizer_close(tokenizer_t *t);
+/* Adds special tokens as `tokenizers` does: a new text gets the next id behind the highest, a text that is a token
+ * keeps its id; in a text to encode each becomes one id. Before any other use. ST_USAGE for a text that is empty or not
+ * UTF-8, ST_INPUT when the tokenizer's ids have a gap. */
+status_t tokenizer_add_special(tokenizer_t *t, const char *const *text, int n);
 
 /* Appends the ids of `text` (UTF-8, n bytes, may contain NUL) to `ids`. Text of added/special tokens in it becomes
  * those tokens, as in `tokenizers`. With add_special the post-processor's tokens (BOS ...) are put around. */

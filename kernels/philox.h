@@ -1,6 +1,7 @@
 /* Philox4x32-10, the only source of randomness (Salmon et al., SC'11). Counter-based: a value depends on its counter
  * and key alone, so it is the same on every rank, thread and recomputation. *local* */
 #pragma once
+#include <math.h>
 #include <stdint.h>
 
 static inline void philox4x32(const uint32_t ctr[4], const uint32_t key[2], uint32_t out[4]) {
@@ -39,4 +40,13 @@ static inline void rng_words(uint64_t seed, rng_stream_t stream, uint64_t step, 
 /* Uniform in [0, 1) with 24 bits, exact in float. */
 static inline float rng_unit(uint32_t word) {
     return (float)(word >> 8) * 0x1p-24f;
+}
+
+/* Standard normal number i of the four words (Box and Muller 1958): words 2k and 2k+1 give numbers 2k and 2k+1. u1 is
+ * in (0, 1], so that the logarithm is finite. */
+static inline double rng_normal(const uint32_t word[4], int i) {
+    int pair = i & ~1;
+    double radius = sqrt(-2.0 * log(((double)word[pair] + 1.0) * 0x1p-32)),
+           angle = 6.283185307179586 * (double)word[pair + 1] * 0x1p-32;
+    return radius * (i % 2 ? sin(angle) : cos(angle));
 }

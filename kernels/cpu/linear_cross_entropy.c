@@ -83,13 +83,12 @@ GRAFT_CLONES static void logit_gradient_row(float *restrict z, int64_t n, float 
 }
 
 /* dW of rows v ... v+count of W, summed over chunks of h in order. */
-static void weight_tile(const op_io_t *io, int64_t v, int64_t count, const float *lse, float *z) {
+static void weight_tile(const op_io_t *io, int64_t v, int64_t count, const float *lse, float *z, bool acc, float *dw) {
     const float *h = io->in[LCE_H].data, *w = io->in[LCE_W].data, *weight = io->in[LCE_WEIGHTS].data;
     const int32_t *target = io->in[LCE_TARGETS].data;
     const float dloss = (float)*(const double *)io->gout.data;
     int64_t m = io->in[LCE_H].dim[0], d = io->in[LCE_H].dim[1];
-    float *dw = (float *)io->gin[LCE_W].data + v * d;
-    if (m == 0 && !io->acc[LCE_W]) memset(dw, 0, (size_t)(count * d) * sizeof *dw);
+    if (m == 0 && !acc) memset(dw, 0, (size_t)(count * d) * sizeof *dw);
     for (int64_t first = 0; first < m; first += WEIGHT_CHUNK) {
         int64_t rows = cpu_min(WEIGHT_CHUNK, m - first);
         cpu_gemm('N', 'T', rows, count, d, 1.0f, h + first * d, d, w + v * d, d, 0.0f, z, count);
@@ -99,22 +98,26 @@ static void weight_tile(const op_io_t *io, int64_t v, int64_t count, const float
             logit_gradient_row(z + r * count, count, lse[first + r], factor);
             if (t >= 0 && t < count) z[r * count + t] -= factor;
         }
-        cpu_gemm('T', 'N', count, d, rows, 1.0f, z, count, h + first * d, d, first > 0 || io->acc[LCE_W] ? 1.0f : 0.0f,
-                 dw, d);
+        cpu_gemm('T', 'N', count, d, rows, 1.0f, z, count, h + first * d, d, first > 0 || acc ? 1.0f : 0.0f, dw, d);
     }
 }
 
-static void weight_gradient(const op_io_t *io) {
+static void log_sum_exps(const op_io_t *io, float *lse) {
     const float *h = io->in[LCE_H].data, *w = io->in[LCE_W].data, *nll = io->out[LCE_NLL].data;
     const int32_t *target = io->in[LCE_TARGETS].data;
-    int64_t m = io->in[LCE_H].dim[0], d = io->in[LCE_H].dim[1], vocab = io->in[LCE_W].dim[0];
-    float *lse = io->scratch;
+    int64_t m = io->in[LCE_H].dim[0], d = io->in[LCE_H].dim[1];
 #pragma omp parallel for schedule(static)
     for (int64_t n = 0; n < m; n++) lse[n] = nll[n] + vec_dot(h + n * d, w + target[n] * d, d);
+}
+
+/* Of W itself, or of the rows from `first` on that are input T. */
+static void weight_gradient(const op_io_t *io, int input, int64_t first) {
+    int64_t rows = io->in[input].dim[0], d = io->in[LCE_H].dim[1];
+    float *dw = io->gin[input].data;
 #pragma omp parallel for schedule(static)
-    for (int64_t t = 0; t < cpu_parts(vocab, WEIGHT_ROWS); t++)
-        weight_tile(io, t * WEIGHT_ROWS, cpu_min(WEIGHT_ROWS, vocab - t * WEIGHT_ROWS), lse,
-                    cpu_thread_scratch(io, shared_part(io), thread_part(io)));
+    for (int64_t t = 0; t < cpu_parts(rows, WEIGHT_ROWS); t++)
+        weight_tile(io, first + t * WEIGHT_ROWS, cpu_min(WEIGHT_ROWS, rows - t * WEIGHT_ROWS), io->scratch,
+                    cpu_thread_scratch(io, shared_part(io), thread_part(io)), io->acc[input], dw + t * WEIGHT_ROWS * d);
 }
 
 void cpu_linear_cross_entropy_bwd(const op_io_t *io) {
@@ -127,5 +130,7 @@ void cpu_linear_cross_entropy_bwd(const op_io_t *io) {
             for (int64_t i = n * d; i < (n + 1) * d; i++)
                 gh[i] = io->acc[LCE_H] ? gh[i] + dloss * dh[i] : dloss * dh[i];
     }
-    if (io->gin[LCE_W].data) weight_gradient(io);
+    if (io->gin[LCE_W].data || io->gin[LCE_T].data) log_sum_exps(io, io->scratch);
+    if (io->gin[LCE_W].data) weight_gradient(io, LCE_W, 0);
+    if (io->gin[LCE_T].data) weight_gradient(io, LCE_T, ((const linear_cross_entropy_attr_t *)io->attr)->first);
 }

@@ -14,6 +14,8 @@
     { 'k', 1, {a, 0, 0}, data }
 #define W1(a)                                                                                                          \
     { 'w', 1, {a, 0, 0}, NULL }
+#define V2(a, b, first)                                                                                                \
+    { 'v', 2, {a, b, 0}, first }
 #define ABSENT                                                                                                         \
     { 0, 0, {0, 0, 0}, NULL }
 #define CASE(op, attr, label, training, ...)                                                                           \

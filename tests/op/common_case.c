@@ -84,6 +84,12 @@ static void make_input(run_t *r, int i) {
     v->dtype = kind == 'r' ? r->backend->real : kind == 'w' ? DT_F32 : kind == 'i' ? DT_I32 : DT_U64;
     v->rank = r->c->in[i].rank;
     for (int a = 0; a < v->rank; a++) v->dim[a] = r->c->in[i].dim[a];
+    if (kind == 'v') { /* rows of input 1, from the row that `data` says */
+        v->dtype = r->backend->real;
+        v->data =
+            (char *)r->io.in[1].data + *(const int64_t *)r->c->in[i].data * v->dim[1] * (int64_t)dtype_size(v->dtype);
+        return;
+    }
     v->data = guarded(r, view_bytes(v));
     if (r->c->in[i].data)
         memcpy(v->data, r->c->in[i].data, view_bytes(v));

@@ -11,10 +11,10 @@ typedef struct op_case {
     op_t op;
     const void *attr;
     struct {
-        char kind; /* 0 absent, 'r' real, 'i' int32, 'w' float32, 'k' uint64 */
+        char kind; /* 0 absent, 'r' real, 'i' int32, 'w' float32, 'k' uint64, 'v' rows of input 1 */
         int rank;
         int64_t dim[VIEW_MAX_RANK];
-        const void *data; /* of kinds i and k; of w: NULL draws from [0, 1) */
+        const void *data; /* of kinds i and k; of w: NULL draws from [0, 1); of v: int64_t, the first row */
     } in[OP_MAX_IN];
     bool training;
 } op_case_t;

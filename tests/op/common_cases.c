@@ -1,6 +1,7 @@
 /* The cases of every op: ordinary shapes, one row, no rows, odd sizes, more rows than a tile, absent inputs. */
 #include "kernels/ops/cols.h"
 #include "kernels/ops/layernorm.h"
+#include "kernels/ops/linear_cross_entropy.h"
 #include "kernels/ops/lowrank.h"
 #include "kernels/ops/rmsnorm.h"
 #include "kernels/ops/rope_table.h"
@@ -19,6 +20,7 @@ static const lowrank_attr_t lora = {2.0, 0.0, 3}, dropped = {0.5, 0.3, 9};
 static const uint64_t keys[300] = {5, 6, (uint64_t)1 << 32, (uint64_t)1 << 32 | 1, (uint64_t)7 << 32, 9, 10};
 
 static const int32_t targets[] = {0, 10, 4, 4, 7, 1, 2, 9, 10, 3, 5};
+static const linear_cross_entropy_attr_t last_rows = {9}, middle_rows = {700};
 static int32_t many_targets[150]; /* all zero: a legal target */
 
 static const op_case_t cases[] = {
@@ -69,5 +71,11 @@ static const op_case_t cases[] = {
          W1(0)),
     CASE(OP_LINEAR_CROSS_ENTROPY, NULL, "linear_cross_entropy, chunks", false, R2(150, 19), R2(1500, 19),
          I1(150, many_targets), W1(150)),
+    CASE(OP_LINEAR_CROSS_ENTROPY, &last_rows, "linear_cross_entropy, last rows", false, R2(11, 6), R2(11, 6),
+         I1(11, targets), W1(11), V2(2, 6, &last_rows.first)),
+    CASE(OP_LINEAR_CROSS_ENTROPY, &last_rows, "linear_cross_entropy, last rows of nothing", false, R2(0, 6), R2(11, 6),
+         I1(0, targets), W1(0), V2(2, 6, &last_rows.first)),
+    CASE(OP_LINEAR_CROSS_ENTROPY, &middle_rows, "linear_cross_entropy, middle rows", false, R2(150, 19), R2(1500, 19),
+         I1(150, many_targets), W1(150), V2(300, 19, &middle_rows.first)),
 };
 const op_cases_t op_cases_main = {cases, sizeof cases / sizeof *cases};

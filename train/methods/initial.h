@@ -6,7 +6,7 @@
 
 /* Uniform in [-bound, bound). */
 void initial_uniform(const param_t *p, double bound, uint64_t seed);
-/* Normal with mean 0 (Box and Muller 1958; u1 in (0, 1], so that the logarithm is finite). */
+/* Normal with mean 0. */
 void initial_normal(const param_t *p, double deviation, uint64_t seed);
 /* The counter of random values of the tensor: rng_words(seed, RNG_INIT, initial_stream(p), index, word). */
 uint64_t initial_stream(const param_t *p);

@@ -7,8 +7,10 @@
 #include "kernels/ops/attention.h"
 #include "kernels/ops/attention_cached.h"
 #include "kernels/ops/layernorm.h"
+#include "kernels/ops/linear_cross_entropy.h"
 #include "kernels/ops/rmsnorm.h"
 #include "kernels/ops/rope_table.h"
+#include "kernels/ops/splice.h"
 
 static val_t input(build_t *b, const char *name, dtype_t dtype, int64_t dim) {
     return tape_input(b->tape, name, dtype, 1, &dim);
@@ -67,9 +69,18 @@ void build_close(build_t *b) {
     memset(b, 0, sizeof *b);
 }
 
+/* The rows of added tokens, as often as they occur: the same numbers, but here they have a gradient. */
+static val_t embed_new(build_t *b, val_t x) {
+    const model_t *m = b->model;
+    if (m->new_embed < 0 || !b->options.with_grad) return x;
+    const splice_attr_t attr = {(int32_t)m->new_first, (int32_t)m->n_new, 0, m->config.hidden};
+    const val_t in[] = {x, tape_param(b->tape, m->new_embed), b->ids};
+    return tape_emit(b->tape, OP_SPLICE, "added tokens", 3, in, &attr, sizeof attr, NULL);
+}
+
 val_t m_embed(build_t *b) {
     const val_t in[] = {tape_param(b->tape, b->model->embed), b->ids};
-    val_t x = tape_emit(b->tape, OP_EMBEDDING, "embed", 2, in, NULL, 0, NULL);
+    val_t x = embed_new(b, tape_emit(b->tape, OP_EMBEDDING, "embed", 2, in, NULL, 0, NULL));
     for (int i = 0; i < b->n_hook; i++)
         if (b->hook[i].embed) x = b->hook[i].embed(b->hook[i].self, b, &b->begun[i], x);
     return x;
@@ -147,8 +158,11 @@ val_t m_rows(build_t *b, val_t x) {
 }
 
 static void tail_loss(build_t *b, val_t x, val_t head) {
-    const val_t in[] = {x, head, b->targets, b->weights};
-    b->loss = tape_emit(b->tape, OP_LINEAR_CROSS_ENTROPY, "head", 4, in, NULL, 0, NULL);
+    const model_t *m = b->model;
+    const linear_cross_entropy_attr_t attr = {m->new_first};
+    bool apart = m->new_head >= 0 && b->options.with_grad;
+    const val_t in[] = {x, head, b->targets, b->weights, apart ? tape_param(b->tape, m->new_head) : VAL_NONE};
+    b->loss = tape_emit(b->tape, OP_LINEAR_CROSS_ENTROPY, "head", 5, in, &attr, sizeof attr, NULL);
     if (b->loss.id < 0) return;
     b->nll = (val_t){b->loss.id + 2}; /* outputs of a node are consecutive values */
     tape_keep(b->tape, b->loss);

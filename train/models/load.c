@@ -21,11 +21,12 @@ static const tensor_info_t *find(const weights_t *w, const model_weight_t *mw) {
     return t;
 }
 
-static status_t check_shape(const tensor_info_t *t, const view_t *v, bool transposed) {
-    int64_t want[2] = {v->dim[0], v->dim[1]};
+/* `first` is the number of rows in the file. */
+static status_t check_shape(const tensor_info_t *t, const view_t *v, int64_t first, bool transposed) {
+    int64_t want[2] = {first, v->dim[1]};
     if (transposed) {
         want[0] = v->dim[1];
-        want[1] = v->dim[0];
+        want[1] = first;
     }
     bool same = t->rank == v->rank;
     for (int i = 0; same && i < v->rank; i++) same = t->dim[i] == want[i];
@@ -57,7 +58,8 @@ static status_t load_one(const model_t *m, const weights_t *w, const model_weigh
                          float *row) {
     view_t *v = &m->params.item[mw->param].value;
     bool gguf = weights_gguf(w) != NULL, transposed = !gguf && (mw->flags & WEIGHT_TRANSPOSED);
-    TRY(check_shape(t, v, transposed));
+    bool vocabulary = mw->param == m->embed || mw->param == m->head;
+    TRY(check_shape(t, v, vocabulary ? m->file_vocab : v->dim[0], transposed));
     int64_t rows = v->rank == 2 ? t->dim[0] : 1, cols = v->rank == 2 ? t->dim[1] : t->dim[0];
     if (v->rank == 1 && gguf && (mw->flags & (WEIGHT_PERMUTED_Q | WEIGHT_PERMUTED_K))) {
         rows = cols; /* a bias is permuted element by element */

@@ -113,7 +113,7 @@ static status_t refuse_family(const weights_t *w) {
 status_t model_open(const weights_t *w, dtype_t real, model_t *m) {
     memset(m, 0, sizeof *m);
     param_set_init(&m->params, real);
-    m->embed = m->head = m->final_norm = m->final_bias = m->positions = -1;
+    m->embed = m->head = m->final_norm = m->final_bias = m->positions = m->new_embed = m->new_head = -1;
     m->family = find_family(w);
     if (!m->family) return refuse_family(w);
     m->path = buf_strdup(weights_path(w));
@@ -125,6 +125,7 @@ status_t model_open(const weights_t *w, dtype_t real, model_t *m) {
     else
         TRY(m->family->read_hf(weights_config(w), where, &m->config));
     TRY(model_config_check(&m->config, where));
+    m->file_vocab = m->config.vocab;
     void *p;
     TRY(buf_calloc(&p, m->config.layers * m->family->layer_params, sizeof(int), "layer parameters"));
     m->layer_param = p;

@@ -54,7 +54,10 @@ typedef struct model {
     site_t *site;
     int64_t n_site, cap_site;
     int embed, head, final_norm, final_bias, positions; /* parameter indices; head == embed when tied; -1 if none */
-    int *layer_param; /* the family's own parameter indices [layers][family->layer_params] */
+    int64_t file_vocab;       /* rows that embedding and head have in the files; config.vocab unless it was grown */
+    int64_t new_first, n_new; /* ids of tokens that were added to the base's */
+    int new_embed, new_head;  /* their rows as trainable windows, equal when tied; -1: not trained apart */
+    int *layer_param;         /* the family's own parameter indices [layers][family->layer_params] */
     uint64_t fingerprint;
     char *path;
 } model_t;
@@ -81,6 +84,17 @@ status_t model_open(const weights_t *w, dtype_t real, model_t *m);
 void model_close(model_t *m);
 /* Copies the weights in, except those whose memory is shared; checks every shape, reports missing tensors by name. */
 status_t model_load(model_t *m, const weights_t *w);
+
+/* Makes room for n ids behind the base's own, from `first` on: spare rows of a padded vocabulary first, then new ones.
+ * After model_open, before param_set_alloc. ST_USAGE when there are too many. Embedding and head are not shared then.
+ */
+status_t model_grow(model_t *m, int64_t first, int64_t n);
+/* Trains the rows of the added ids, and them alone, in embedding and untied head; nothing where these are trained as a
+ * whole. After the methods have declared their tensors, before param_set_alloc. */
+status_t model_train_new(model_t *m);
+/* Initial rows of the added id new_first + i with the text text[i], after model_load: the mean of the base's own rows
+ * plus 0.01 N(0, I) (Korbak et al. 2023), a function of (seed, text). */
+void model_init_new(model_t *m, const char *const *text, uint64_t seed);
 
 /* For families: one base tensor. gguf may be NULL where llama.cpp lacks the family. layer < 0: the names are used as
  * they are, else they are formats with the layer. */

@@ -34,7 +34,11 @@ static char *scoped(const param_set_t *s, const char *name) {
 
 status_t param_declare(param_set_t *s, const char *name, int rank, const int64_t *dim, bool trainable, bool decay,
                        int *index) {
-    param_t p = {.trainable = trainable, .decay = decay, .lr_scale = 1, .value = {.dtype = s->real, .rank = rank}};
+    param_t p = {.trainable = trainable,
+                 .decay = decay,
+                 .lr_scale = 1,
+                 .window_of = -1,
+                 .value = {.dtype = s->real, .rank = rank}};
     int64_t n = 1;
     for (int i = 0; i < rank; i++) {
         p.value.dim[i] = dim[i];
@@ -58,8 +62,26 @@ status_t param_declare(param_set_t *s, const char *name, int rank, const int64_t
     return ST_OK;
 }
 
+status_t param_declare_window(param_set_t *s, const char *name, int of, int64_t first, int64_t rows, int *index) {
+    const view_t *whole = &s->item[of].value;
+    const int64_t dim[2] = {rows, whole->dim[1]};
+    if (whole->rank != 2 || first < 0 || rows > whole->dim[0] || first > whole->dim[0] - rows)
+        return st_raise(ST_INTERNAL, name, "rows %lld to %lld are not in '%s'", (long long)first,
+                        (long long)(first + rows), s->item[of].name);
+    TRY(param_declare(s, name, 2, dim, true, true, index));
+    s->item[*index].window_of = of;
+    s->item[*index].window_first = first;
+    return ST_OK;
+}
+
 void param_train(param_set_t *s, int index) {
     s->item[index].trainable = true;
+}
+
+static bool has_window(const param_set_t *s, int index) {
+    for (int64_t i = 0; i < s->count; i++)
+        if (s->item[i].window_of == index) return true;
+    return false;
 }
 
 void param_share(param_set_t *s, int index, const param_set_t *owner) {
@@ -67,6 +89,7 @@ void param_share(param_set_t *s, int index, const param_set_t *owner) {
     int i = param_find(owner, p->name);
     const param_t *o = i < 0 ? p : &owner->item[i];
     if (i < 0 || p->trainable || o->trainable) return;
+    if (has_window(s, index) || has_window(owner, i)) return;
     if (memcmp(o->value.dim, p->value.dim, (size_t)p->value.rank * sizeof *p->value.dim)) return;
     p->shared = true;
     p->value.data = o->value.data;
@@ -104,6 +127,10 @@ status_t param_set_alloc(param_set_t *s, bool with_grad) {
         if (p->shared) continue;
         char *base = p->trainable ? s->trainable : s->frozen;
         p->value.data = base + (size_t)p->offset * size;
+        if (p->window_of < 0) continue;
+        const param_t *whole = &s->item[p->window_of]; /* declared before, so it has its place already */
+        if (whole->trainable) return st_raise(ST_INTERNAL, p->name, "'%s' is trained as a whole", whole->name);
+        p->value.data = (char *)whole->value.data + (size_t)(p->window_first * p->value.dim[1]) * size;
     }
     return ST_OK;
 }

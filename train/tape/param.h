@@ -1,8 +1,10 @@
 /* Parameters: named tensors of the base model (frozen) and of the methods (trainable).
  *
  * Trainable tensors lie back to back in one float32 blob, in the order they were declared, and their gradients in a
- * second blob of the same layout, so that zeroing, clipping, reducing, stepping and saving are one call over one array.
- * Frozen tensors own their memory in one blob of the backend's dtype. *local* */
+ * second blob of the same layout, so that zeroing, clipping and reducing are one call over one array.
+ * Frozen tensors own their memory in one blob of the backend's dtype. A window is a trainable tensor that is some rows
+ * of a frozen one: it has a gradient like any other, but its values are the frozen tensor's own (its place in the
+ * trainable blob stays 0). So what reads the whole tensor needs not know that some of it is trained. *local* */
 #pragma once
 #include <stdbool.h>
 #include <stdint.h>
@@ -18,6 +20,8 @@ typedef struct param {
     bool shared;     /* frozen, and its memory is another set's */
     bool decay;      /* weight decay applies (not for biases and norm weights) */
     double lr_scale; /* learning rate as a multiple of the run's; 1 */
+    int window_of;   /* parameter whose rows these are, -1: none */
+    int64_t window_first;
 } param_t;
 
 typedef struct param_set {
@@ -36,10 +40,14 @@ void param_set_release(param_set_t *s);
  * repeated name. */
 status_t param_declare(param_set_t *s, const char *name, int rank, const int64_t *dim, bool trainable, bool decay,
                        int *index);
+/* Declares rows first .. first+rows of the frozen matrix `of` as a trainable tensor. ST_INTERNAL when they are not all
+ * in it, or when it is trainable itself by the time of param_set_alloc. */
+status_t param_declare_window(param_set_t *s, const char *name, int of, int64_t first, int64_t rows, int *index);
 /* Makes a declared tensor trainable (full fine-tuning of base weights). Before param_set_alloc. */
 void param_train(param_set_t *s, int index);
 /* Lets a tensor use the memory of the same one in `owner`, which has been allocated and must outlive s; nothing happens
- * where it is not frozen, and of one shape, in both. Right before param_set_alloc, when everything is declared. */
+ * where it is not frozen, without windows and of one shape, in both. Right before param_set_alloc, when everything is
+ * declared. */
 void param_share(param_set_t *s, int index, const param_set_t *owner);
 /* Places all tensors and allocates the blobs (64-byte aligned, zeroed) and points every value into them. with_grad:
  * also the gradient blob. */
