@@ -192,10 +192,11 @@ status_t config_bind_run(const config_load_t *l, config_t *out) {
     const cfg_node_t *map[CONFIG_SECTION_COUNT];
     for (int i = 0; i < CONFIG_SECTION_COUNT; i++) map[i] = NULL;
     TRY(config_check_types(l));
-    TRY(config_check_keys(l, "", l->root, config_top_fields, "model|method|adapters|data|training"));
+    TRY(config_check_keys(l, "", l->root, config_top_fields, "model|method|adapters|data|conditioning|training"));
     for (int i = 0; i < CONFIG_SECTION_COUNT; i++) {
         const config_section_t *s = &config_sections[i];
-        TRY(get_section(l, s->name, strcmp(s->name, "training") != 0, &map[i]));
+        bool required = !strcmp(s->name, "model") || !strcmp(s->name, "data");
+        TRY(get_section(l, s->name, required, &map[i]));
         if (map[i]) TRY(config_check_keys(l, s->name, map[i], s->fields, ""));
         if (i == 0) TRY(config_bind_methods(l, out));
     }

@@ -52,6 +52,11 @@ typedef struct config_data {
     cfg_strings_t routes;
 } config_data_t;
 
+typedef struct config_conditioning {
+    cfg_strings_t special_tokens; /* tokens that the tokenizer learns */
+    bool train_special_tokens;
+} config_conditioning_t;
+
 typedef struct config_training {
     int64_t global_batch_size;   /* sequences of one step over all ranks */
     int64_t global_batch_tokens; /* or tokens */
@@ -78,6 +83,7 @@ typedef struct config {
     const config_method_t *method; /* [method_count] of different types */
     int method_count;
     config_data_t data;
+    config_conditioning_t conditioning;
     config_training_t training;
     const char *output_dir;
     int64_t logging_steps;

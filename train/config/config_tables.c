@@ -44,6 +44,13 @@ const cfg_field_t config_method_fields[] = {
     {0}};
 #undef R
 
+#define R(...) ROW(config_conditioning_t, __VA_ARGS__)
+const cfg_field_t config_conditioning_fields[] = {
+    R(special_tokens, CFG_STRINGS, NULL, 0, 0, NULL, NULL, 0, "tokens that the tokenizer learns"),
+    R(train_special_tokens, CFG_BOOL, "true", 0, 0, NULL, NULL, 0, "train the rows of new tokens beside the method"),
+    {0}};
+#undef R
+
 #define R(...) ROW(config_training_t, __VA_ARGS__)
 const cfg_field_t config_training_fields[] = {
     R(global_batch_size, CFG_INT, "16", 1, MANY, NULL, "global_batch_tokens", 0, "sequences of one step"),
@@ -84,4 +91,5 @@ const cfg_field_t config_top_fields[] = {
 const config_section_t config_sections[CONFIG_SECTION_COUNT] = {
     {"model", config_model_fields, offsetof(config_t, model)},
     {"data", config_data_fields, offsetof(config_t, data)},
+    {"conditioning", config_conditioning_fields, offsetof(config_t, conditioning)},
     {"training", config_training_fields, offsetof(config_t, training)}};

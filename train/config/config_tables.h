@@ -6,6 +6,7 @@ extern const cfg_field_t config_top_fields[];
 extern const cfg_field_t config_method_fields[]; /* of any method, beside its type and its own */
 extern const cfg_field_t config_model_fields[];
 extern const cfg_field_t config_data_fields[];
+extern const cfg_field_t config_conditioning_fields[];
 extern const cfg_field_t config_training_fields[];
 
 /* The sections of a file that are plain structs, in the order in which they are written. */
@@ -15,5 +16,5 @@ typedef struct config_section {
     size_t offset; /* in config_t */
 } config_section_t;
 
-enum { CONFIG_SECTION_COUNT = 3 };
+enum { CONFIG_SECTION_COUNT = 4 };
 extern const config_section_t config_sections[CONFIG_SECTION_COUNT];
