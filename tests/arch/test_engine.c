@@ -8,8 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <cmocka.h>
-#include "tests/common/tiny_model.h"
-#include "tests/oracle/oracle.h"
+#include "tests/arch/oracle_side.h"
 
 #define LORA "{type: lora, r: 3, lora_alpha: 5, target_modules: all-linear}"
 static const double lora_scale = 5.0 / 3.0;
@@ -21,13 +20,7 @@ static const int32_t lengths[SEQS] = {7, 1, 0, 12, 5}; /* one token, no token */
     "\"num_attention_heads\": 3, \"num_key_value_heads\": 1, \"head_dim\": 8, \"intermediate_size\": 18,"              \
     "\"max_position_embeddings\": 64, \"rms_norm_eps\": 1e-5, \"rope_theta\": 500.0"
 
-typedef struct engine_case {
-    const char *config;
-    bool gpt2, tied, attention_bias, mlp_bias;
-    oracle_rope_t rope;
-} engine_case_t;
-
-static const engine_case_t cases[] = {
+static const oracle_case_t cases[] = {
     {LLAMA ", \"tie_word_embeddings\": true}", .tied = true, .rope = {ORACLE_ROPE_DEFAULT, 500, 0, 0, 0, 0}},
     {LLAMA
      ", \"attention_bias\": true, \"mlp_bias\": true, \"rope_scaling\": {\"rope_type\": \"linear\", \"factor\": 4.0}}",
@@ -44,80 +37,6 @@ static const engine_case_t cases[] = {
 };
 enum { CASES = sizeof cases / sizeof *cases };
 
-/* Every parameter of the model as the oracle wants it: doubles, Hugging Face names and layouts. */
-typedef struct oracle_side {
-    oracle_tensor_t *tensor;
-    int64_t n;
-    double *grad; /* places as in the trainable blob, matrices as in the file */
-} oracle_side_t;
-
-static bool stored_turned(const model_t *m, int index) {
-    for (int64_t i = 0; i < m->n_weight; i++)
-        if (m->weight[i].param == index) return m->weight[i].flags & WEIGHT_TRANSPOSED;
-    return false;
-}
-
-/* Between the engine's layout and the file's, in which some matrices are turned. */
-static double *to_file(const model_t *m, int index, const void *data, dtype_t real) {
-    const view_t *v = &m->params.item[index].value;
-    int64_t n = view_count(v), rows = v->dim[0], cols = n / rows;
-    bool turn = stored_turned(m, index);
-    double *out = calloc((size_t)n, sizeof *out);
-    assert_non_null(out);
-    for (int64_t i = 0; i < n; i++) out[turn ? i % cols * rows + i / cols : i] = tiny_at(data, real, i);
-    return out;
-}
-
-static void oracle_side_open(oracle_side_t *o, const tiny_t *t) {
-    static const char prefix[] = "base_model.model.";
-    const param_set_t *s = &t->model.params;
-    o->n = s->count;
-    o->tensor = calloc((size_t)s->count, sizeof *o->tensor);
-    o->grad = calloc((size_t)s->n_trainable, sizeof(double));
-    assert_true(o->tensor && o->grad);
-    for (int i = 0; i < s->count; i++) {
-        const param_t *p = &s->item[i];
-        const char *name = strncmp(p->name, prefix, strlen(prefix)) ? p->name : p->name + strlen(prefix);
-        o->tensor[i] =
-            (oracle_tensor_t){name, view_count(&p->value), to_file(&t->model, i, p->value.data, p->value.dtype),
-                              p->trainable ? o->grad + p->offset : NULL, lora_scale};
-    }
-}
-
-static void oracle_side_close(oracle_side_t *o) {
-    for (int64_t i = 0; i < o->n; i++) free((double *)(uintptr_t)o->tensor[i].value);
-    free(o->tensor);
-    free(o->grad);
-}
-
-static double oracle_loss_of(const oracle_side_t *o, const engine_case_t *c, const model_config_t *mc,
-                             const batch_t *b) {
-    int32_t *targets = calloc((size_t)b->n_tokens, sizeof *targets);
-    double *weights = calloc((size_t)b->n_tokens, sizeof *weights), inv_freq[16];
-    assert_true(targets && weights);
-    for (int64_t i = 0; i < b->n_tokens; i++) targets[i] = -1;
-    for (int64_t i = 0; i < b->n_loss; i++) {
-        targets[b->loss_row[i]] = b->targets[i];
-        weights[b->loss_row[i]] = (double)b->loss_weight[i];
-    }
-    const oracle_weights_t w = {o->tensor, o->n};
-    const oracle_batch_t batch = {b->n_tokens, b->n_seqs, b->ids, b->cu_seqlens, targets, weights, NULL};
-    oracle_result_t r = {0};
-    if (c->gpt2) {
-        const oracle_gpt2_t g = {mc->vocab, mc->max_positions, mc->hidden, mc->layers, mc->heads,
-                                 mc->ff,    mc->eps,           c->tied};
-        oracle_gpt2_run(&g, &w, &batch, &r);
-    } else {
-        oracle_rope_frequencies(&c->rope, mc->head_dim, inv_freq);
-        const oracle_llama_t l = {mc->vocab, mc->hidden, mc->layers,        mc->heads,   mc->kv_heads, mc->head_dim,
-                                  mc->ff,    mc->eps,    c->attention_bias, c->mlp_bias, c->tied,      inv_freq};
-        oracle_llama_run(&l, &w, &batch, &r);
-    }
-    free(targets);
-    free(weights);
-    return r.loss_sum;
-}
-
 /* |x - y| / |y| of one tensor; x has the model's type. */
 static double distance(const void *x, dtype_t real, const double *y, int64_t first, int64_t n) {
     double error = 0, size = 0;
@@ -130,18 +49,18 @@ static double distance(const void *x, dtype_t real, const double *y, int64_t fir
     return sqrt(error / size);
 }
 
-static void compare_gradient(const engine_case_t *c, const backend_t *backend, const tiny_t *t, int index,
+static void compare_gradient(const oracle_case_t *c, const backend_t *backend, const tiny_t *t, int index,
                              const void *grad, const double *want, double limit) {
     const param_t *p = &t->model.params.item[index];
     const char *own = (const char *)grad + (size_t)p->offset * dtype_size(backend->real);
-    double *got = to_file(&t->model, index, own, backend->real);
+    double *got = oracle_side_file(&t->model, index, own, backend->real);
     double d = distance(got, DT_F64, want + p->offset, 0, view_count(&p->value));
     if (!(d <= limit)) fail_msg("%s on %s: gradient of %s is off by %g", backend->name, c->config, p->name, d);
     free(got);
 }
 
 /* method NULL: every weight of the model. */
-static void compare(const engine_case_t *c, const char *method, const backend_t *backend, bool recompute,
+static void compare(const oracle_case_t *c, const char *method, const backend_t *backend, bool recompute,
                     double limit) {
     tiny_t t;
     batch_t b;
@@ -149,8 +68,8 @@ static void compare(const engine_case_t *c, const char *method, const backend_t 
     tiny_open(&t, c->config, method, backend->real);
     if (method) tiny_randomize(&t);
     tiny_batch(&b, &t, lengths, SEQS, 0);
-    oracle_side_open(&o, &t);
-    double want = oracle_loss_of(&o, c, &t.model.config, &b);
+    oracle_side_open(&o, &t, lora_scale, 0);
+    double want = oracle_side_run(&o, c, &t.model.config, &b);
     void *grad = tiny_zeros(&t);
     double loss = tiny_run(&t, (tiny_how_t){.backend = backend, .recompute = recompute}, &b, grad);
     assert_true(want > 1);

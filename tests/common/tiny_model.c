@@ -157,7 +157,10 @@ static void fill_sequence(sequence_t *s, const tiny_t *t, uint64_t number, int32
     }
     s->n_prefix = length > 1;
     s->n_prompt = length / 2;
-    for (int f = 0; f < t->layout.n_field; f++) s->label[f] = (int32_t)(number % (uint64_t)t->layout.field[f].n);
+    for (int f = 0; f < t->layout.n_field; f++) {
+        const virtual_field_t *field = &t->layout.field[f];
+        s->label[f] = (int32_t)(number % (uint64_t)(field->n + field->optional)) - field->optional;
+    }
 }
 
 void tiny_batch(batch_t *b, const tiny_t *t, const int32_t *length, int64_t n, int64_t first) {

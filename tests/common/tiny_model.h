@@ -32,7 +32,7 @@ void tiny_randomize(tiny_t *t);
 
 /* A batch of n sequences of the given lengths with the virtual tokens of the method; the first one is number `first` in
  * the step. Tokens, weights and keys depend on a sequence's number and the place in it alone; its label in a field of n
- * values is number % n. One token is BOS, half of them the prompt. */
+ * values is number % n, or, where none is legal, number % (n + 1) - 1. One token is BOS, half of them the prompt. */
 void tiny_batch(batch_t *b, const tiny_t *t, const int32_t *length, int64_t n, int64_t first);
 
 /* How tiny_run runs. */
