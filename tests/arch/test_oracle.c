@@ -60,7 +60,7 @@ static void set_batch(bench_t *s, const int32_t *cu_seqlens, int64_t n_seqs, int
         s->targets[t] = t % 3 == 1 ? -1 : (int32_t)((5 * t + 1) % vocab);
         s->weight[t] = t == 3 ? 0 : 0.5 + 0.25 * (double)t;
     }
-    s->batch = (oracle_batch_t){n, n_seqs, s->ids, cu_seqlens, s->targets, s->weight, NULL};
+    s->batch = (oracle_batch_t){n, n_seqs, s->ids, cu_seqlens, s->targets, s->weight, NULL, NULL};
 }
 
 static void run_llama(const void *c, const oracle_weights_t *w, const oracle_batch_t *b, oracle_result_t *r) {
@@ -322,11 +322,56 @@ static void test_prefix_is_what_went_before(void **state) {
             part[k / 4][t * 4 + k % 4] = y;
         }
     }
-    s->batch = (oracle_batch_t){4, 1, s->ids + 5, rest, s->targets + 5, s->weight + 5, cu_prefix};
+    s->batch = (oracle_batch_t){4, 1, s->ids + 5, rest, s->targets + 5, s->weight + 5, cu_prefix, NULL};
     r.logits = half;
     oracle_gpt2_run(&c, &s->weights, &s->batch, &r);
     for (int i = 0; i < 4 * 11; i++) assert_true(fabs(half[i] - whole[5 * 11 + i]) < 1e-12);
     free_bench(s);
+}
+
+/* Rows of slot.rows: the first two of a sequence, of which one stands elsewhere, too, and one that is a sequence. */
+static const int32_t slots[] = {1, 0, -1, -1, 2, 1, -1, -1, -1};
+
+static void test_llama_slots(void **state) {
+    (void)state;
+    double inv_freq[2];
+    oracle_rope_frequencies(&(oracle_rope_t){.type = ORACLE_ROPE_DEFAULT, .theta = 50}, 4, inv_freq);
+    const oracle_llama_t c = {.vocab = 7,
+                              .hidden = 5,
+                              .layers = 2,
+                              .heads = 4,
+                              .kv_heads = 2,
+                              .head_dim = 4,
+                              .ff = 3,
+                              .eps = 1e-5,
+                              .inv_freq = inv_freq};
+    bench_t *s = new_bench();
+    llama_weights(s, &c, 1);
+    set_batch(s, three, 3, 7);
+    add(s, 3 * c.hidden, 0, "slot.rows", 0, "");
+    s->batch.slot = slots;
+    check_gradients(s);
+}
+
+/* A slot with a token's own embedding is that token. */
+static void test_gpt2_slots(void **state) {
+    (void)state;
+    const oracle_gpt2_t c = {
+        .vocab = 7, .positions = 4, .hidden = 6, .layers = 2, .heads = 3, .ff = 5, .eps = 1e-5, .tied = true};
+    bench_t *s = new_bench();
+    gpt2_weights(s, &c, 0);
+    set_batch(s, three, 3, 7);
+    add(s, 3 * c.hidden, 0, "slot.rows", 0, "");
+    s->ids[5] = s->ids[0]; /* row 1 stands in both places */
+    double without = loss(s);
+    s->batch.slot = slots;
+    assert_true(fabs(loss(s) - without) > 1e-3);
+    for (int t = 0; t < 5; t++)
+        if (slots[t] >= 0)
+            memcpy(s->value[s->weights.n - 1] + slots[t] * c.hidden,
+                   oracle_value(s, "transformer.wte.weight") + s->ids[t] * c.hidden, (size_t)c.hidden * sizeof(double));
+    assert_true(fabs(loss(s) - without) < 1e-12);
+    check_gradients(s);
 }
 
 /* Sequences of one packed batch do not see each other: the same logits and loss as alone. */
@@ -357,7 +402,7 @@ static void test_packing_is_exact(void **state) {
     for (int64_t q = 0; q < 3; q++) {
         int64_t start = three[q];
         const int32_t ends[2] = {0, three[q + 1] - three[q]};
-        const oracle_batch_t b = {ends[1], 1, s->ids + start, ends, s->targets + start, s->weight + start, NULL};
+        const oracle_batch_t b = {ends[1], 1, s->ids + start, ends, s->targets + start, s->weight + start, NULL, NULL};
         oracle_result_t r = {.logits = alone + start * 11};
         oracle_llama_run(&c, &s->weights, &b, &r);
         loss_sum += r.loss_sum;
@@ -391,6 +436,8 @@ int main(void) {
         cmocka_unit_test(test_llama_prefix),
         cmocka_unit_test(test_gpt2_prefix),
         cmocka_unit_test(test_prefix_is_what_went_before),
+        cmocka_unit_test(test_llama_slots),
+        cmocka_unit_test(test_gpt2_slots),
         cmocka_unit_test(test_rope_frequencies),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

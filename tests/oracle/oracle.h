@@ -31,7 +31,10 @@ typedef struct oracle_weights {
  * nothing of the others. The token at t is asked for targets[t] (-1: for nothing) with weight weights[t].
  *
  * With prefixes, sequence s also sees rows cu_prefix[s] .. cu_prefix[s+1]-1 of the tensors prefix.<layer>.key and
- * prefix.<layer>.value [cu_prefix[n_seqs], K h], keys as they stand; its positions begin behind its prefix. */
+ * prefix.<layer>.value [cu_prefix[n_seqs], K h], keys as they stand; its positions begin behind its prefix.
+ *
+ * With slots, the row at t is a token where slot[t] is -1, else row slot[t] of the tensor slot.rows [any, D] stands
+ * there in place of a token's embedding. */
 typedef struct oracle_batch {
     int64_t n_tokens, n_seqs;
     const int32_t *ids;        /* [n_tokens] */
@@ -39,6 +42,7 @@ typedef struct oracle_batch {
     const int32_t *targets;    /* [n_tokens] */
     const double *weights;     /* [n_tokens] */
     const int32_t *cu_prefix;  /* [n_seqs + 1], first 0; NULL: no prefixes */
+    const int32_t *slot;       /* [n_tokens]; NULL: tokens everywhere */
 } oracle_batch_t;
 
 /* Gradients are those of loss_sum, not of the mean: divide by weight_sum for the loss of a step. */

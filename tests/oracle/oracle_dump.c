@@ -106,7 +106,7 @@ int main(int argc, char **argv) {
 
     int32_t *ids = integers(in.n_tokens, f), *ends = integers(in.n_seqs + 1, f), *targets = integers(in.n_tokens, f);
     double *weights = doubles(in.n_tokens, f);
-    const oracle_batch_t batch = {in.n_tokens, in.n_seqs, ids, ends, targets, weights, NULL};
+    const oracle_batch_t batch = {in.n_tokens, in.n_seqs, ids, ends, targets, weights, NULL, NULL};
     const oracle_weights_t w = {in.tensor, in.n_tensors};
     int64_t n_logits = in.n_tokens * (in.is_llama ? in.llama.vocab : in.gpt2.vocab);
     oracle_result_t r = {.logits = doubles(n_logits, NULL)};

@@ -186,7 +186,7 @@ void oracle_gpt2_run(const oracle_gpt2_t *c, const oracle_weights_t *w, const or
     layer_t *layers = calloc((size_t)c->layers + 1, sizeof *layers);
     if (!layers) oracle_fail("out of memory", "layers");
 
-    oracle_embed(wte, b->ids, n, d, x);
+    oracle_embed_batch(w, wte, b, d, x);
     oracle_embed(wpe, position, n, d, x);
     for (int64_t i = 0; i < c->layers; i++) layer_forward(c, w, b, i, &layers[i], x);
     layernorm(norm, c->eps, x, n, d, normed);
@@ -199,7 +199,7 @@ void oracle_gpt2_run(const oracle_gpt2_t *c, const oracle_weights_t *w, const or
         oracle_linear_backward(w, &head, normed, logits, n, dnormed);
         layernorm_backward(norm, c->eps, x, dnormed, n, d, dx);
         for (int64_t i = c->layers; i-- > 0;) layer_backward(c, w, b, i, &layers[i], dx);
-        oracle_embed_backward(wte, b->ids, n, d, dx);
+        oracle_embed_batch_backward(w, wte, b, d, dx);
         oracle_embed_backward(wpe, position, n, d, dx);
         free(dnormed);
         free(dx);

@@ -203,7 +203,7 @@ void oracle_llama_run(const oracle_llama_t *c, const oracle_weights_t *w, const 
     layer_t *layers = calloc((size_t)c->layers + 1, sizeof *layers);
     if (!layers) oracle_fail("out of memory", "layers");
 
-    oracle_embed(embed, b->ids, n, d, x);
+    oracle_embed_batch(w, embed, b, d, x);
     for (int64_t i = 0; i < c->layers; i++) layer_forward(c, w, b, i, &layers[i], x);
     rmsnorm(norm, c->eps, x, n, d, normed);
     oracle_linear(w, &head, normed, n, logits);
@@ -215,7 +215,7 @@ void oracle_llama_run(const oracle_llama_t *c, const oracle_weights_t *w, const 
         oracle_linear_backward(w, &head, normed, logits, n, dnormed);
         rmsnorm_backward(norm, c->eps, x, dnormed, n, d, dx);
         for (int64_t i = c->layers; i-- > 0;) layer_backward(c, w, b, i, &layers[i], dx);
-        oracle_embed_backward(embed, b->ids, n, d, dx);
+        oracle_embed_batch_backward(w, embed, b, d, dx);
         free(dnormed);
         free(dx);
     }

@@ -65,6 +65,34 @@ void oracle_embed_backward(const oracle_tensor_t *table, const int32_t *rows, in
         for (int64_t i = 0; i < width; i++) table->grad[rows[t] * width + i] += dx[t * width + i];
 }
 
+/* The table and row that the row at t of the batch comes from. */
+static const oracle_tensor_t *source(const oracle_weights_t *w, const oracle_tensor_t *table, const oracle_batch_t *b,
+                                     int64_t width, int64_t t, const int32_t **row) {
+    bool slot = b->slot && b->slot[t] >= 0;
+    const oracle_tensor_t *from = slot ? oracle_need(w, "slot.rows", -1) : table;
+    *row = slot ? &b->slot[t] : &b->ids[t];
+    if ((**row + 1) * width > from->count) oracle_fail("has not enough rows", from->name);
+    return from;
+}
+
+void oracle_embed_batch(const oracle_weights_t *w, const oracle_tensor_t *table, const oracle_batch_t *b, int64_t width,
+                        double *x) {
+    for (int64_t t = 0; t < b->n_tokens; t++) {
+        const int32_t *row;
+        const oracle_tensor_t *from = source(w, table, b, width, t, &row);
+        oracle_embed(from, row, 1, width, x + t * width);
+    }
+}
+
+void oracle_embed_batch_backward(const oracle_weights_t *w, const oracle_tensor_t *table, const oracle_batch_t *b,
+                                 int64_t width, const double *dx) {
+    for (int64_t t = 0; t < b->n_tokens; t++) {
+        const int32_t *row;
+        const oracle_tensor_t *from = source(w, table, b, width, t, &row);
+        oracle_embed_backward(from, row, 1, width, dx + t * width);
+    }
+}
+
 int64_t oracle_first_position(const oracle_batch_t *b, int64_t s) {
     return b->cu_prefix ? b->cu_prefix[s + 1] - b->cu_prefix[s] : 0;
 }

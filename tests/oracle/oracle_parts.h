@@ -48,6 +48,11 @@ void oracle_attention_backward(const oracle_attention_t *a, const oracle_batch_t
 void oracle_embed(const oracle_tensor_t *table, const int32_t *rows, int64_t n, int64_t width, double *x);
 void oracle_embed_backward(const oracle_tensor_t *table, const int32_t *rows, int64_t n, int64_t width,
                            const double *dx);
+/* The same for the tokens of a batch, with rows of slot.rows in its slots. */
+void oracle_embed_batch(const oracle_weights_t *w, const oracle_tensor_t *table, const oracle_batch_t *b, int64_t width,
+                        double *x);
+void oracle_embed_batch_backward(const oracle_weights_t *w, const oracle_tensor_t *table, const oracle_batch_t *b,
+                                 int64_t width, const double *dx);
 
 /* Fills r->loss_sum and r->weight_sum and turns `logits` [n, V] into the gradient of loss_sum with respect to them. */
 void oracle_loss(const oracle_batch_t *b, int64_t vocab, double *logits, oracle_result_t *r);
