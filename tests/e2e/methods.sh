@@ -101,6 +101,72 @@ for name in sst cola; do
     ls diverged/$name/checkpoint-*.h5 >/dev/null || die "$name was not saved when rte failed"
 done
 
+# ---- several methods in one run ----
+{
+    common_part mixed mixed-eval
+    echo "method:"
+    echo "  - {type: lora, r: 4, lora_dropout: 0.1, target_modules: all-linear}"
+    echo "  - {type: prompt_tuning, num_virtual_tokens: 3, learning_rate: 3.0e-2, prompts: {field: task, values: [sst, rte, cola]}}"
+    echo "  - {type: prefix_tuning, num_virtual_tokens: 4, learning_rate: 2.0e-2}"
+} >several.yaml
+options=(training.max_steps=60 save_steps=20 data.max_seq_length=57)
+for ranks in 1 2 3; do
+    mpirun -n $ranks "$graft" train several.yaml "output_dir=several-$ranks" "${options[@]}" 2>log || { cat log; die "several methods on $ranks ranks"; }
+    same several-1/final.h5 several-$ranks/final.h5
+    diff <(losses several-1) <(losses several-$ranks) || die "losses of several methods on $ranks ranks"
+done
+for scope in lora prompt_tuning prefix_tuning; do
+    h5ls -r several-1/final.h5/trainable | grep -q "$scope" || die "the checkpoint has no tensor of $scope"
+done
+"$graft" train several.yaml output_dir=several-stopped "${options[@]}" 2>log &
+pid=$!
+for _ in $(seq 600); do
+    [ -s several-stopped/metrics.jsonl ] && break
+    sleep 0.01
+done
+kill -USR1 $pid
+code=0
+wait $pid || code=$?
+[ $code = 75 ] || { cat log; die "several methods stop with $code, not 75"; }
+mpirun -n 2 "$graft" train several.yaml output_dir=several-stopped "${options[@]}" 2>log || { cat log; die "resuming several methods"; }
+same several-1/final.h5 several-stopped/final.h5
+
+# a learning rate of a method is that of the run when there is no other method
+"$graft" train alone-sst.yaml output_dir=rate-run training.learning_rate=3.0e-3 2>log || { cat log; die "a learning rate of the run"; }
+"$graft" train alone-sst.yaml output_dir=rate-method method.learning_rate=3.0e-3 2>log || { cat log; die "a learning rate of the method"; }
+paste <(losses rate-run) <(losses rate-method) |
+    awk '{ d = $2 - $4; if (d < 0) d = -d; if ($1 != $3 || d > 1e-6 * $2) { print; bad = 1 } } END { exit bad || NR != 10 }' ||
+    die "a method's own learning rate"
+[ "$(losses alone-sst | tail -n 1)" != "$(losses rate-run | tail -n 1)" ] || die "the learning rate changes nothing"
+
+# exported one by one, and together again
+"$graft" export several-1 --format peft lora-peft --method lora >/dev/null
+"$graft" export several-1 --format peft prefix-peft --method prefix_tuning >/dev/null
+"$graft" export several-1 --format peft prompt-peft --method prompt_tuning --condition task=rte >/dev/null
+"$graft" eval several-1 --data mixed-eval-rte.jsonl >together.json
+"$graft" eval tiny --adapter lora-peft --adapter prompt-peft --adapter prefix-peft --data mixed-eval-rte.jsonl --max-seq-length 64 >apart.json
+"$graft" eval tiny --adapter lora-peft --adapter prefix-peft --data mixed-eval-rte.jsonl --max-seq-length 64 >without.json
+python3 - <<'PY' || die "methods together and apart"
+import json
+together, apart, without = (json.load(open(n + ".json")) for n in "together apart without".split())
+assert abs(together["loss"] - apart["loss"]) <= 1e-6 * together["loss"], (together, apart)
+assert abs(without["loss"] - apart["loss"]) > 1e-3, (without, apart)
+PY
+
+# a condition stands for the field that a line does not have
+named='{"prompt": "the noun:", "completion": " an", "task": "rte"}' bare='{"prompt": "the noun:", "completion": " an"}'
+echo "$named" | "$graft" score tiny --adapter several-1 >a.json
+echo "$bare" | "$graft" score tiny --adapter several-1 --condition task=rte >b.json
+echo "$bare" | "$graft" score tiny --adapter several-1 --condition task=sst >c.json
+cmp a.json b.json || die "score: a condition is not the field"
+! cmp -s a.json c.json || die "score: the condition changes nothing"
+echo "$named" | "$graft" generate tiny --adapter several-1 --max-new-tokens 4 --json >a.json
+echo "$bare" | "$graft" generate tiny --adapter several-1 --max-new-tokens 4 --json --condition task=rte >b.json
+cmp a.json b.json || die "generate: a condition is not the field"
+sed 's/, "task": "rte"//' mixed-eval-rte.jsonl >bare.jsonl
+"$graft" eval several-1 --data bare.jsonl --condition task=rte >conditioned.json
+cmp together.json conditioned.json || die "eval: a condition is not the field"
+
 # what is refused, and that nothing is written then
 refused() { # CODE TEXT COMMAND...
     local code=$1 text=$2 got=0
@@ -117,4 +183,18 @@ sed 's/, "task": "cola"//' mixed.jsonl >lacks.jsonl
 refused 3 "missing field 'task'" "$graft" train adapters.yaml output_dir=never data.train=lacks.jsonl
 refused 3 "no example has 'rte' in the field 'task'" "$graft" train adapters.yaml output_dir=never data.train=mixed-sst.jsonl
 refused 2 "wrapped" "$graft" train adapters.yaml output_dir=never data.packing=wrapped
+"$graft" export several-1 --format peft lora-2 --method lora >/dev/null
+refused 2 "holds several methods: lora, prompt_tuning, prefix_tuning; export one with --method" "$graft" export several-1 --format peft never
+refused 2 "'ia3' is not in several-1; it holds: lora, prompt_tuning, prefix_tuning" "$graft" export several-1 --format peft never --method ia3
+refused 2 "task" "$graft" export several-1 --format peft never --method prompt_tuning
+refused 2 "unknown field 'tusk'; known: 'task'" "$graft" export several-1 --format peft never --method prompt_tuning --condition tusk=rte
+refused 2 "field 'task' has no value 'rta' (did you mean 'rte'?)" "$graft" export several-1 --format peft never --method prompt_tuning --condition task=rta
+refused 2 "field 'task' has no value 'paraphrase'; known: 'sst', 'rte', 'cola'" "$graft" eval tiny --adapter several-1 --data bare.jsonl --condition task=paraphrase
+refused 2 "'task' is not of the form field=value" "$graft" eval tiny --adapter several-1 --data bare.jsonl --condition task
+refused 2 "field 'task' is given twice" "$graft" eval tiny --adapter several-1 --data bare.jsonl --condition task=sst --condition task=rte
+refused 2 "no adapter here chooses by a field" "$graft" eval tiny --adapter lora-peft --data bare.jsonl --condition task=rte
+refused 3 "missing field 'task'" "$graft" eval tiny --adapter several-1 --data bare.jsonl
+refused 2 "lora-2: is the second adapter with a method of the type LORA" "$graft" eval tiny --adapter lora-peft --adapter lora-2 --data bare.jsonl
+refused 2 "method.prefix_tuning.num_virtual_tokens: 4 -> 3" "$graft" train several.yaml output_dir=several-1 "${options[@]}" method.prefix_tuning.num_virtual_tokens=3
+refused 2 "method.type: lora, prompt_tuning, prefix_tuning -> lora" "$graft" train several.yaml output_dir=several-1 "${options[@]}" 'method={type: lora, r: 4}'
 echo "methods: ok"
