@@ -27,3 +27,5 @@ if(GRAFT_VENV)
   set_tests_properties(oracle_forward_parity oracle_peft_parity oracle_peft_prefix oracle_peft_prompt
                        oracle_tokenizer_parity PROPERTIES LABELS oracle TIMEOUT 600)
 endif()
+
+target_sources(method_test_full PRIVATE common/tiny_model.c)

@@ -152,6 +152,8 @@ static status_t run_export(fixture_t *f, const char *format) {
     const export_format_t *found = NULL;
     ok(export_format_find(format, &found));
     export_source_t s = {.weights = f->weights,
+                         .config = weights_config(f->weights),
+                         .tokenizer_dir = f->base,
                          .model = &f->model,
                          .method = f->method,
                          .method_self = f->self,

@@ -1,20 +1,18 @@
 /* graft eval RUN_OR_MODEL --data F [--adapter A ...] [--condition F=V ...]: one JSON object with loss, perplexity and,
  * for data with prompts and completions, exact_match of the greedy continuation. Works under a launcher: micro-batches
  * and examples are dealt. */
-#include <limits.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include "train/cli/cli.h"
 #include "train/cli/condition.h"
 #include "train/cli/options.h"
 #include "train/cli/session.h"
+#include "train/run/base.h"
 #include "train/run/dataload.h"
 #include "train/run/evaluate.h"
 #include "train/run/generate.h"
-#include "train/run/registry.h"
 
 enum { SLOTS = 8, EVAL_TOKENS = 2048, EVAL_LENGTH = 1024 };
 
@@ -35,22 +33,14 @@ typedef struct eval {
 
 /* A run directory brings its configuration, base model and adapter. */
 static status_t open_target(eval_t *e) {
-    char path[PATH_MAX];
-    struct stat s;
-    const char *model = e->target;
-    snprintf(path, sizeof path, "%s/metrics.jsonl", e->target);
-    bool run = !stat(path, &s);
-    snprintf(path, sizeof path, "%s/config.yaml", e->target);
-    if (run) {
-        TRY(config_load(path, NULL, 0, registry_methods(), &e->config));
+    bool run;
+    TRY(base_find_run(e->target, &e->config, &run));
+    if (run)
         e->settings = e->config.data;
-        model = e->config.model.path;
-        if (!e->adapter.count) e->adapter.item[e->adapter.count++] = e->target;
-    } else {
+    else
         e->settings = (config_data_t){
             .format = FORMAT_AUTO, .chat_template = CHAT_CHATML, .max_seq_length = EVAL_LENGTH, .append_eos = true};
-    }
-    TRY(loaded_open(model, e->adapter.item, e->adapter.count, &e->loaded));
+    TRY(loaded_open(e->target, e->adapter.item, e->adapter.count, &e->loaded));
     TRY(condition_labels(&e->condition, &e->loaded.layout, e->label));
     int64_t most = e->loaded.model.config.max_positions;
     if (e->max_seq_length) e->settings.max_seq_length = e->max_seq_length;

@@ -40,20 +40,11 @@ static status_t refuse_self(const char *in, const char *out) {
     return st_raise(ST_USAGE, out, "is read for this export; name another directory to write");
 }
 
-static status_t find_base(const job_t *job, char **base) {
-    adapter_t *a = NULL;
-    TRY(adapter_open(job->checkpoint, &a));
-    const char *path = job->model ? job->model : adapter_base_path(a);
-    status_t st = ST_OK;
-    if (path) {
-        *base = buf_strdup(path);
-        if (!*base) st = ST_NOMEM;
-    } else {
-        st =
-            st_raise(ST_USAGE, job->checkpoint, "does not say which base it was trained on; name it with --model PATH");
-    }
-    adapter_close(a);
-    return st;
+static status_t open_source(const job_t *job, loaded_t *l) {
+    TRY(refuse_self(job->checkpoint, job->out));
+    if (job->model) return loaded_open(job->model, &job->checkpoint, 1, l);
+    status_t st = loaded_open_adapter(job->checkpoint, l);
+    return st == ST_OK ? st : st_context(st, "%s on its base (--model names another)", job->checkpoint);
 }
 
 /* "lora, prefix_tuning" */
@@ -83,6 +74,8 @@ static status_t write_one(const job_t *job, const export_format_t *format, loade
     TRY(choose_method(job, l, &m));
     TRY(condition_labels(&job->condition, &l->layout, label));
     export_source_t source = {.weights = l->weights,
+                              .config = l->config,
+                              .tokenizer_dir = l->tokenizer_dir,
                               .model = &l->model,
                               .method = m->method,
                               .method_self = m->self,
@@ -92,15 +85,11 @@ static status_t write_one(const job_t *job, const export_format_t *format, loade
     return export_run(format, &source, job->out, stdout);
 }
 
-static status_t export(const job_t *job, const export_format_t *format, const char *base) {
-    TRY(refuse_self(job->checkpoint, job->out));
-    TRY(refuse_self(base, job->out));
-    loaded_t loaded = {0};
-    status_t st = loaded_open(base, &job->checkpoint, 1, &loaded);
-    if (st != ST_OK && !job->model) st = st_context(st, "%s on its base (--model names another)", job->checkpoint);
-    if (st == ST_OK) st = write_one(job, format, &loaded);
-    loaded_close(&loaded);
-    return st;
+static status_t export(const job_t *job, const export_format_t *format, loaded_t *l) {
+    TRY(open_source(job, l));
+    TRY(refuse_self(l->model.path, job->out));
+    if (l->tokenizer_dir) TRY(refuse_self(l->tokenizer_dir, job->out));
+    return write_one(job, format, l);
 }
 
 /* Under a launcher rank 0 does the work. */
@@ -110,10 +99,9 @@ static status_t body(comm_t *comm, int argc, char **argv) {
     TRY(parse_args(argc, argv, &job));
     TRY(export_format_find(job.format, &format));
     if (comm_rank(comm)) return ST_OK;
-    char *base = NULL;
-    status_t st = find_base(&job, &base);
-    if (st == ST_OK) st = export(&job, format, base);
-    free(base);
+    loaded_t loaded = {0};
+    status_t st = export(&job, format, &loaded);
+    loaded_close(&loaded);
     return st;
 }
 

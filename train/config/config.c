@@ -206,6 +206,7 @@ status_t config_bind_run(const config_load_t *l, config_t *out) {
                      (char *)out + s->offset));
     }
     TRY(cfg_bind(&l->src, "", YAML_LINE_NONE, l->root, config_top_fields, out));
+    TRY(config_model_resolve(&l->src, l->root, &out->model));
     return check_rules(l, out);
 }
 

@@ -22,9 +22,12 @@ enum { CONFIG_SCHEDULE_CONSTANT, CONFIG_SCHEDULE_LINEAR, CONFIG_SCHEDULE_COSINE,
 enum { CONFIG_OPTIM_ADAMW };
 enum { CONFIG_REDUCTION_CANONICAL, CONFIG_REDUCTION_FAST };
 
+/* Either a model with its weights, or one made anew. */
 typedef struct config_model {
-    const char *path;
-    int dtype; /* CONFIG_DTYPE_* */
+    const char *path;      /* NULL: made from `config` */
+    const char *config;    /* file with the keys of a config.json, found and absolute (train/config/model_file.h) */
+    const char *tokenizer; /* Hugging Face directory or GGUF file; with `config` */
+    int dtype;             /* CONFIG_DTYPE_* */
 } config_model_t;
 
 /* One training method. Its file owns the struct behind `cfg` and the rows that describe it. */

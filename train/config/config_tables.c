@@ -14,7 +14,9 @@ static_assert(FORMAT_COUNT == 6 && CHAT_COUNT == 4 && PACKING_COUNT == 3 && TRUN
 
 #define R(...) ROW(config_model_t, __VA_ARGS__)
 const cfg_field_t config_model_fields[] = {
-    R(path, CFG_PATH, NULL, 0, 0, NULL, NULL, CFG_REQUIRED, "a Hugging Face directory or a GGUF file"),
+    R(path, CFG_PATH, NULL, 0, 0, NULL, "config", 0, "a Hugging Face directory or a GGUF file"),
+    R(config, CFG_STRING, NULL, 0, 0, NULL, "path", CFG_FREE, "a model to make anew: a name or a configuration file"),
+    R(tokenizer, CFG_PATH, NULL, 0, 0, NULL, "path", CFG_FREE, "its tokenizer: a Hugging Face directory or a GGUF"),
     R(dtype, CFG_CHOICE, "float32", 0, 0, "float32", NULL, 0, "type of the base weights in memory"),
     {0}};
 #undef R

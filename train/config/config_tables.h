@@ -18,3 +18,6 @@ typedef struct config_section {
 
 enum { CONFIG_SECTION_COUNT = 4 };
 extern const config_section_t config_sections[CONFIG_SECTION_COUNT];
+
+/* The rules of the section `model`, after it was bound: finds the file of `config`. */
+status_t config_model_resolve(const cfg_source_file_t *src, const cfg_node_t *root, config_model_t *model);

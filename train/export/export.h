@@ -12,8 +12,10 @@
 /* Borrowed. The weights of the model are those of the base; a format may change them in place, so that a source serves
  * for one export. */
 typedef struct export_source {
-    const weights_t *weights;
-    model_t *model; /* float32 */
+    const weights_t *weights;  /* NULL: the base was made anew */
+    const json_t *config;      /* the base's config.json, NULL: the base is a GGUF */
+    const char *tokenizer_dir; /* where the tokenizer's files are, NULL: it came from a GGUF */
+    model_t *model;            /* float32 */
     const method_t *method;
     void *method_self;
     int first_param, last_param; /* the method's parameters */

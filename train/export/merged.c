@@ -86,12 +86,11 @@ static status_t config_of_gguf(const model_t *m, const gguf_t *g, json_t **out) 
 }
 
 static status_t make_config(const export_source_t *s, json_t **out) {
-    const gguf_t *g = weights_gguf(s->weights);
-    if (g) {
-        TRY(config_of_gguf(s->model, g, out));
-    } else {
-        *out = json_deep_copy(weights_config(s->weights));
+    if (s->config) {
+        *out = json_deep_copy(s->config);
         if (!*out) return st_nomem("config.json", 0);
+    } else {
+        TRY(config_of_gguf(s->model, weights_gguf(s->weights), out));
     }
     /* transformers 5 writes and prefers `dtype` */
     if (json_object_get(*out, "dtype") && json_object_set_new(*out, "dtype", json_string("float32")))
@@ -112,8 +111,7 @@ static status_t check(const export_source_t *s) {
 static status_t write_files(export_source_t *s, const json_t *config, const char *dir) {
     TRY(merge_sites(s));
     TRY(write_tensors(s->model, dir));
-    for (int i = FIRST_COPIED; files[i] && !weights_gguf(s->weights); i++)
-        TRY(export_dir_copy(weights_path(s->weights), dir, files[i]));
+    for (int i = FIRST_COPIED; files[i] && s->tokenizer_dir; i++) TRY(export_dir_copy(s->tokenizer_dir, dir, files[i]));
     return export_dir_json(dir, files[0], config);
 }
 
@@ -126,8 +124,8 @@ static status_t write_merged(export_source_t *s, const char *dir) {
 }
 
 static status_t engines(const export_source_t *s, FILE *out) {
-    bool gguf = weights_gguf(s->weights) != NULL;
-    if (gguf) fputs("graft: notice: a GGUF base has no tokenizer files; they are not part of the export\n", stderr);
+    bool gguf = !s->tokenizer_dir;
+    if (gguf) fputs("graft: notice: a GGUF has no tokenizer files; they are not part of the export\n", stderr);
     const char *need = gguf ? ", with tokenizer files added" : "";
     fprintf(out, "transformers: yes%s\n", gguf ? ", with tokenizer files added for text" : "");
     fprintf(out, "vLLM: yes%s\n", need);

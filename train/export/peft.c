@@ -42,8 +42,9 @@ static status_t check(const export_source_t *s) {
 }
 
 static status_t engines(const export_source_t *s, FILE *out) {
-    fputs(weights_gguf(s->weights) ? "PEFT: yes, on the Hugging Face model that the GGUF base was made from\n"
-                                   : "PEFT: yes, PeftModel.from_pretrained(base, DIR)\n",
+    fputs(s->weights && weights_gguf(s->weights)
+              ? "PEFT: yes, on the Hugging Face model that the GGUF base was made from\n"
+              : "PEFT: yes, PeftModel.from_pretrained(base, DIR)\n",
           out);
     return s->method->engines(s->method_self, s->model, out);
 }

@@ -148,6 +148,9 @@ const char *adapter_base_path(const adapter_t *a) {
                                 : json_string_value(json_object_get(adapter_config(a), "base_model_name_or_path"));
     return path && *path ? path : NULL;
 }
+const char *adapter_run_config(const adapter_t *a) {
+    return a->state ? checkpoint_meta(a->state)->config_yaml : NULL;
+}
 int64_t adapter_count(const adapter_t *a) {
     return a->state ? checkpoint_count(a->state) : safetensors_count(a->file);
 }

@@ -24,6 +24,8 @@ const json_t *adapter_config(const adapter_t *a);
 uint64_t adapter_base(const adapter_t *a);
 /* Path of that base as the adapter has it, NULL if unknown. */
 const char *adapter_base_path(const adapter_t *a);
+/* The configuration of the run that wrote it, as YAML; NULL if it is no checkpoint of ours. */
+const char *adapter_run_config(const adapter_t *a);
 int64_t adapter_count(const adapter_t *a);
 const char *adapter_name(const adapter_t *a, int64_t i);
 /* Shape of the part's tensor `name`: rank 0 if there is none. */

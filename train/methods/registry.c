@@ -8,9 +8,11 @@ extern const method_t method_prompt_tuning;
 extern const method_t method_p_tuning;
 extern const method_t method_prefix_tuning;
 extern const method_t method_control_prefix;
+extern const method_t method_full;
 
-const method_t *const methods[] = {&method_lora,          &method_prompt_tuning,  &method_p_tuning,
-                                   &method_prefix_tuning, &method_control_prefix, NULL};
+const method_t *const methods[] = {
+    &method_lora, &method_prompt_tuning, &method_p_tuning, &method_prefix_tuning, &method_control_prefix, &method_full,
+    NULL};
 
 const method_t *method_find(const char *name) {
     for (const method_t *const *m = methods; *m; m++)

@@ -6,6 +6,16 @@
 #include "train/config/field.h"
 #include "train/models/model.h"
 
-/* hit[n_site] is set for the targeted sites. No pattern: the family's default. ST_USAGE when nothing matches or an
- * item of a list matches no module, naming it. */
+/* Names to choose from. */
+typedef struct target_names {
+    const char *key;         /* of the configuration, for messages */
+    const char *noun;        /* what one of them is: "linear" */
+    const char *const *name; /* [n] */
+    int64_t n;
+} target_names_t;
+
+/* The rule itself: hit[n] is set for the names that the given pattern, or any item of it, matches. ST_USAGE when it, or
+ * one item, matches nothing, naming it and what is nearest. */
+status_t target_match(const cfg_patterns_t *patterns, const target_names_t *names, bool *hit);
+/* hit[n_site] is set for the targeted sites. No pattern: the family's default. Errors as target_match. */
 status_t target_sites(const cfg_patterns_t *patterns, const model_t *m, bool *hit);

@@ -72,14 +72,14 @@ static status_t declare_layer(model_t *m, int64_t i) {
     TRY(model_declare(m, "transformer.h.%d.ln_1.bias", "blk.%d.attn_norm.bias", i, 1, d, 0, 0, &p[LN1_B]));
     TRY(model_declare_linear(m, "transformer.h.%d.attn.c_attn", "blk.%d.attn_qkv", i, 3 * d, d, true, WEIGHT_TRANSPOSED,
                              &p[SITE_QKV]));
-    TRY(model_declare_linear(m, "transformer.h.%d.attn.c_proj", "blk.%d.attn_output", i, d, d, true, WEIGHT_TRANSPOSED,
-                             &p[SITE_O]));
+    TRY(model_declare_linear(m, "transformer.h.%d.attn.c_proj", "blk.%d.attn_output", i, d, d, true,
+                             WEIGHT_TRANSPOSED | WEIGHT_RESIDUAL, &p[SITE_O]));
     TRY(model_declare(m, "transformer.h.%d.ln_2.weight", "blk.%d.ffn_norm.weight", i, 1, d, 0, 0, &p[LN2_W]));
     TRY(model_declare(m, "transformer.h.%d.ln_2.bias", "blk.%d.ffn_norm.bias", i, 1, d, 0, 0, &p[LN2_B]));
     TRY(model_declare_linear(m, "transformer.h.%d.mlp.c_fc", "blk.%d.ffn_up", i, c->ff, d, true, WEIGHT_TRANSPOSED,
                              &p[SITE_FC]));
     return model_declare_linear(m, "transformer.h.%d.mlp.c_proj", "blk.%d.ffn_down", i, d, c->ff, true,
-                                WEIGHT_TRANSPOSED, &p[SITE_PROJ]);
+                                WEIGHT_TRANSPOSED | WEIGHT_RESIDUAL, &p[SITE_PROJ]);
 }
 
 static status_t declare(model_t *m) {
@@ -124,11 +124,25 @@ static void build(build_t *b) {
 }
 
 static const char *const model_types[] = {"gpt2", NULL};
+static const char *const config_keys[] = {"model_type",
+                                          "activation_function",
+                                          "scale_attn_by_inverse_layer_idx",
+                                          "scale_attn_weights",
+                                          "vocab_size",
+                                          "n_embd",
+                                          "n_layer",
+                                          "n_head",
+                                          "n_positions",
+                                          "n_inner",
+                                          "layer_norm_epsilon",
+                                          "tie_word_embeddings",
+                                          NULL};
 static const char *const targets[] = {"c_attn", NULL};
 const family_t family_gpt2 = {
     .name = "gpt2",
     .model_types = model_types,
     .gguf_arch = "gpt2",
+    .config_keys = config_keys,
     .default_targets = targets,
     .layer_params = GPT2_PARAMS,
     .read_hf = read_hf,

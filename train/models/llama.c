@@ -139,11 +139,31 @@ static void build(build_t *b) {
 }
 
 static const char *const model_types[] = {"llama", "mistral", NULL};
+static const char *const config_keys[] = {"model_type",
+                                          "hidden_act",
+                                          "vocab_size",
+                                          "hidden_size",
+                                          "num_hidden_layers",
+                                          "num_attention_heads",
+                                          "num_key_value_heads",
+                                          "head_dim",
+                                          "intermediate_size",
+                                          "max_position_embeddings",
+                                          "rms_norm_eps",
+                                          "tie_word_embeddings",
+                                          "attention_bias",
+                                          "mlp_bias",
+                                          "sliding_window",
+                                          "rope_theta",
+                                          "rope_scaling",
+                                          "rope_parameters",
+                                          NULL};
 static const char *const targets[] = {"q_proj", "v_proj", NULL};
 const family_t family_llama = {
     .name = "llama",
     .model_types = model_types,
     .gguf_arch = "llama",
+    .config_keys = config_keys,
     .default_targets = targets,
     .layer_params = LLAMA_PARAMS,
     .read_hf = read_hf,

@@ -78,58 +78,85 @@ status_t model_config_check(const model_config_t *c, const char *where) {
     return ST_OK;
 }
 
-static const family_t *find_family(const weights_t *w) {
-    if (weights_gguf(w)) {
-        const char *s;
-        size_t n;
-        if (!gguf_get_str(weights_gguf(w), "general.architecture", &s, &n)) return NULL;
-        for (const family_t *const *f = families; *f; f++)
-            if ((*f)->gguf_arch && strlen((*f)->gguf_arch) == n && !memcmp((*f)->gguf_arch, s, n)) return *f;
-        return NULL;
-    }
-    const char *type = json_string_value(json_object_get(weights_config(w), "model_type"));
+static const family_t *family_of_gguf(const gguf_t *g) {
+    const char *s;
+    size_t n;
+    if (!gguf_get_str(g, "general.architecture", &s, &n)) return NULL;
+    for (const family_t *const *f = families; *f; f++)
+        if ((*f)->gguf_arch && strlen((*f)->gguf_arch) == n && !memcmp((*f)->gguf_arch, s, n)) return *f;
+    return NULL;
+}
+
+static const family_t *family_of_config(const json_t *config) {
+    const char *type = json_string_value(json_object_get(config, "model_type"));
     for (const family_t *const *f = families; type && *f; f++)
         for (const char *const *t = (*f)->model_types; *t; t++)
             if (!strcmp(*t, type)) return *f;
     return NULL;
 }
 
-static status_t refuse_family(const weights_t *w) {
-    const char *s = "", *key = weights_gguf(w) ? "general.architecture" : "model_type";
-    size_t n = 0;
-    if (weights_gguf(w))
-        gguf_get_str(weights_gguf(w), key, &s, &n);
-    else if ((s = json_string_value(json_object_get(weights_config(w), key))))
-        n = strlen(s);
+static status_t refuse_family(const char *where, const char *key, const char *s, size_t n) {
     char known[512] = "";
     size_t used = 0;
     for (const family_t *const *f = families; *f && used < sizeof known; f++)
         for (const char *const *t = (*f)->model_types; *t && used < sizeof known; t++)
             used += (size_t)snprintf(known + used, sizeof known - used, "%s%s", used ? ", " : "", *t);
-    return st_raise(ST_INPUT, weights_path(w), "%s '%.*s' is not a supported family; these are: %s", key,
-                    (int)(n < 64 ? n : 64), s ? s : "", known);
+    return st_raise(ST_INPUT, where, "%s '%.*s' is not a supported family; these are: %s", key, (int)(n < 64 ? n : 64),
+                    s, known);
 }
 
-status_t model_open(const weights_t *w, dtype_t real, model_t *m) {
+/* What every way of opening begins and ends with. */
+static status_t begin(model_t *m, const char *path, dtype_t real) {
     memset(m, 0, sizeof *m);
     param_set_init(&m->params, real);
     m->embed = m->head = m->final_norm = m->final_bias = m->positions = m->new_embed = m->new_head = -1;
-    m->family = find_family(w);
-    if (!m->family) return refuse_family(w);
-    m->path = buf_strdup(weights_path(w));
-    if (!m->path) return ST_NOMEM;
-    char where[1024];
-    snprintf(where, sizeof where, "%s%s", weights_path(w), weights_gguf(w) ? "" : "/config.json");
-    if (weights_gguf(w))
-        TRY(m->family->read_gguf(weights_gguf(w), where, &m->config));
-    else
-        TRY(m->family->read_hf(weights_config(w), where, &m->config));
+    m->path = buf_strdup(path);
+    return m->path ? ST_OK : ST_NOMEM;
+}
+
+static status_t finish(model_t *m, const char *where) {
     TRY(model_config_check(&m->config, where));
     m->file_vocab = m->config.vocab;
     void *p;
     TRY(buf_calloc(&p, m->config.layers * m->family->layer_params, sizeof(int), "layer parameters"));
     m->layer_param = p;
     return m->family->declare(m);
+}
+
+static status_t open_hf(const json_t *config, const char *path, const char *where, model_t *m) {
+    m->family = family_of_config(config);
+    if (!m->family) {
+        const char *s = json_string_value(json_object_get(config, "model_type"));
+        return refuse_family(path, "model_type", s ? s : "", s ? strlen(s) : 0);
+    }
+    TRY(m->family->read_hf(config, where, &m->config));
+    return finish(m, where);
+}
+
+static status_t open_gguf(const gguf_t *g, const char *path, model_t *m) {
+    m->family = family_of_gguf(g);
+    if (!m->family) {
+        const char *s = "";
+        size_t n = 0;
+        gguf_get_str(g, "general.architecture", &s, &n);
+        return refuse_family(path, "general.architecture", s, n);
+    }
+    TRY(m->family->read_gguf(g, path, &m->config));
+    return finish(m, path);
+}
+
+status_t model_open(const weights_t *w, dtype_t real, model_t *m) {
+    TRY(begin(m, weights_path(w), real));
+    if (weights_gguf(w)) return open_gguf(weights_gguf(w), weights_path(w), m);
+    char where[1024];
+    snprintf(where, sizeof where, "%s/config.json", weights_path(w));
+    return open_hf(weights_config(w), weights_path(w), where, m);
+}
+
+status_t model_open_config(const json_t *config, const char *where, dtype_t real, model_t *m) {
+    TRY(begin(m, where, real));
+    TRY(open_hf(config, where, where, m));
+    return model_config_spelling(m->family, config, where);
 }
 
 void model_close(model_t *m) {

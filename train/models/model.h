@@ -27,6 +27,7 @@ enum {
     WEIGHT_TRANSPOSED = 1, /* Hugging Face stores [in, out] (Conv1D); ours and GGUF's are [out, in] */
     WEIGHT_PERMUTED_Q = 2, /* GGUF interleaves the rotary pairs of every query head ... */
     WEIGHT_PERMUTED_K = 4, /* ... and of every key head */
+    WEIGHT_RESIDUAL = 8,   /* initialised smaller by sqrt(2 L): it ends a residual branch (GPT-2, Radford 2019, 2.3) */
 };
 
 typedef struct model_weight {
@@ -66,6 +67,7 @@ typedef struct family {
     const char *name;
     const char *const *model_types;     /* config.json's model_type values, NULL-terminated */
     const char *gguf_arch;              /* general.architecture; NULL if llama.cpp lacks the family */
+    const char *const *config_keys;     /* of config.json that read_hf reads, NULL-terminated */
     const char *const *default_targets; /* PEFT's default LoRA modules, NULL-terminated */
     int layer_params;                   /* length of a row of model_t.layer_param */
     status_t (*read_hf)(const json_t *config, const char *where, model_config_t *c);
@@ -81,9 +83,17 @@ extern const family_t *const families[]; /* registry.c, NULL-terminated */
 /* Reads the configuration and declares the base weights (all frozen) and sites. Call param_set_alloc after the methods
  * have declared theirs, then model_load. ST_INPUT names the file and field. */
 status_t model_open(const weights_t *w, dtype_t real, model_t *m);
+/* The same for a model without weights, from a config.json alone; `where` is its file, for messages and as the model's
+ * path. A key that no family knows but that looks like a mistyped one is an error. Afterwards model_init in the place
+ * of model_load. */
+status_t model_open_config(const json_t *config, const char *where, dtype_t real, model_t *m);
 void model_close(model_t *m);
 /* Copies the weights in, except those whose memory is shared; checks every shape, reports missing tensors by name. */
 status_t model_load(model_t *m, const weights_t *w);
+/* Random weights as transformers initialises them: matrices and embeddings normal with the standard deviation
+ * config.initializer_range (0.02), norm weights 1, biases 0. A function of (seed, tensor name) alone. The fingerprint
+ * is that of config and seed. ST_INPUT on a bad initializer_range. */
+status_t model_init(model_t *m, const json_t *config, uint64_t seed);
 
 /* Makes room for n ids behind the base's own, from `first` on: spare rows of a padded vocabulary first, then new ones.
  * After model_open, before param_set_alloc. ST_USAGE when there are too many. Embedding and head are not shared then.
@@ -112,6 +122,8 @@ status_t config_f64(const json_t *c, const char *where, const char *key, double 
 status_t config_bool(const json_t *c, const char *where, const char *key, bool fallback, bool *out);
 status_t config_string(const json_t *c, const char *where, const char *key, const char *fallback, const char **out);
 status_t gguf_need_i64(const gguf_t *g, const char *where, const char *arch, const char *key, int64_t *out);
+/* ST_INPUT when a key that the family does not read looks like one that it reads and that is missing. */
+status_t model_config_spelling(const family_t *f, const json_t *config, const char *where);
 /* Checks the numbers that every family needs (positive, divisible, bounded). */
 status_t model_config_check(const model_config_t *c, const char *where);
 /* theta^(-2i/dim) and its scaled forms (formats.md 4.3). */

@@ -1,25 +1,9 @@
 #include "train/run/loaded.h"
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
-
-static status_t open_base(const char *path, loaded_t *l) {
-    TRY(weights_open(path, &l->weights));
-    TRY(weights_gguf(l->weights) ? tokenizer_open_gguf(weights_gguf(l->weights), &l->tokenizer)
-                                 : tokenizer_open_dir(path, &l->tokenizer));
-    TRY(model_open(l->weights, DT_F32, &l->model));
-    if (tokenizer_vocab_size(l->tokenizer) > l->model.config.vocab)
-        return st_raise(ST_INPUT, path,
-                        "the tokenizer has %d ids, the model only %lld rows; the two do not belong together",
-                        (int)tokenizer_vocab_size(l->tokenizer), (long long)l->model.config.vocab);
-    return ST_OK;
-}
-
-static status_t share_base(const loaded_t *base, loaded_t *l) {
-    l->borrowed = true;
-    l->weights = base->weights;
-    l->tokenizer = base->tokenizer;
-    return model_open(l->weights, DT_F32, &l->model);
-}
+#include "train/run/base.h"
+#include "train/run/registry.h"
 
 /* Several methods keep their tensors apart by a scope, so that each has its own names. */
 static status_t begin_method(loaded_t *l, const method_t *method, int several, strbuf_t *scope) {
@@ -35,16 +19,13 @@ static status_t begin_method(loaded_t *l, const method_t *method, int several, s
 static status_t end_method(loaded_t *l) {
     loaded_method_t *m = &l->method[l->n_method];
     m->last_param = (int)l->model.params.count;
+    if (m->method->trains_base) { /* the base's parameters come first */
+        m->first_param = 0;
+        m->last_param = (int)l->model.n_weight;
+    }
     l->model.params.scope = NULL;
     l->hook[l->n_method++] = m->method->hook(m->self); /* from here on loaded_close releases it */
     return m->method->place ? m->method->place(m->self, &l->layout) : ST_OK;
-}
-
-static status_t load_base(loaded_t *l, const loaded_t *base, bool with_grad) {
-    for (int64_t i = 0; base && i < l->model.n_weight; i++)
-        param_share(&l->model.params, l->model.weight[i].param, &base->model.params);
-    TRY(param_set_alloc(&l->model.params, with_grad));
-    return model_load(&l->model, l->weights);
 }
 
 /* Finished adapters on their way to a model. */
@@ -102,7 +83,7 @@ static status_t attach_all(const char *const *path, int n, attach_t *x, loaded_t
             adapter_select(x->adapter[i], k);
             TRY(attach_part(l, x, x->adapter[i]));
         }
-    TRY(load_base(l, NULL, false));
+    TRY(base_load(l, NULL, false));
     for (int i = 0, m = 0; i < n; i++)
         for (int k = 0; k < adapter_parts(x->adapter[i]); k++) {
             adapter_select(x->adapter[i], k);
@@ -111,13 +92,48 @@ static status_t attach_all(const char *const *path, int n, attach_t *x, loaded_t
     return ST_OK;
 }
 
-status_t loaded_open(const char *path, const char *const *adapter, int n, loaded_t *l) {
+static status_t open_on(const base_source_t *source, const char *const *adapter, int n, loaded_t *l) {
     attach_t x = {.n = 0};
-    TRY(open_base(path, l));
+    TRY(base_open(source, l));
     status_t st = attach_all(adapter, n, &x, l);
     l->model.params.scope = NULL;
     strbuf_release(&x.scope);
     for (int i = 0; i < x.n; i++) adapter_close(x.adapter[i]);
+    return st;
+}
+
+status_t loaded_open(const char *path, const char *const *adapter, int n, loaded_t *l) {
+    config_t config;
+    bool run;
+    memset(&config, 0, sizeof config);
+    TRY(base_find_run(path, &config, &run));
+    base_source_t source = run ? base_of_config(&config) : (base_source_t){.path = path};
+    status_t st = run && !n ? open_on(&source, &path, 1, l) : open_on(&source, adapter, n, l);
+    config_release(&config);
+    return st;
+}
+
+/* The base of a checkpoint of ours is in its configuration, for others a path is known at most. */
+static status_t open_on_own(const adapter_t *a, const char *path, loaded_t *l) {
+    config_t config;
+    memset(&config, 0, sizeof config);
+    const char *yaml = adapter_run_config(a);
+    if (yaml) TRY(config_parse(path, yaml, strlen(yaml), NULL, 0, registry_methods(), &config));
+    base_source_t source = {.path = adapter_base_path(a)};
+    if (config.model.config) source = base_of_config(&config);
+    status_t st =
+        source.path || source.config
+            ? open_on(&source, &path, 1, l)
+            : st_raise(ST_USAGE, path, "does not say which base it was trained on; name it with --model PATH");
+    config_release(&config);
+    return st;
+}
+
+status_t loaded_open_adapter(const char *path, loaded_t *l) {
+    adapter_t *a = NULL;
+    TRY(adapter_open(path, &a));
+    status_t st = open_on_own(a, path, l);
+    adapter_close(a);
     return st;
 }
 
@@ -133,6 +149,9 @@ static status_t open_methods(const config_t *config, loaded_t *l) {
     for (int i = 0; i < config->method_count; i++) {
         const config_method_t *c = &config->method[i];
         const method_t *method = method_find(c->type);
+        if (method->trains_base && config->method_count > 1)
+            TRY_GOTO(st_raise(ST_USAGE, "method", "'%s' trains the base itself and goes with no other method", c->type),
+                     done);
         TRY_GOTO(begin_method(l, method, config->method_count > 1, &scope), done);
         TRY_GOTO(method->open(c->cfg, &l->model, &l->method[l->n_method].self), done);
         TRY_GOTO(end_method(l), done);
@@ -159,9 +178,10 @@ static status_t start_from(loaded_t *l, const loaded_method_t *m, const char *pa
 }
 
 status_t loaded_open_methods(const config_t *config, const loaded_t *base, loaded_t *l) {
-    TRY(base ? share_base(base, l) : open_base(config->model.path, l));
+    const base_source_t source = base_of_config(config);
+    TRY(base ? base_share(base, l) : base_open(&source, l));
     TRY(open_methods(config, l));
-    TRY(load_base(l, base, true));
+    TRY(base_load(l, base, true));
     const encoder_t encoder = encoder_of_tokenizer(l->tokenizer);
     const method_init_t in = {.encoder = &encoder, .backend = &backend_cpu, .seed = (uint64_t)config->training.seed};
     for (int i = 0; i < l->n_method; i++) {
@@ -179,6 +199,8 @@ void loaded_close(loaded_t *l) {
     if (!l->borrowed) {
         tokenizer_close(l->tokenizer);
         weights_close(l->weights);
+        json_decref(l->config);
+        free(l->tokenizer_dir);
     }
     memset(l, 0, sizeof *l);
 }

@@ -12,8 +12,11 @@ typedef struct loaded_method {
 } loaded_method_t;
 
 typedef struct loaded {
-    bool borrowed; /* weights and tokenizer are another's */
-    weights_t *weights;
+    bool borrowed;       /* weights, configuration and tokenizer are another's */
+    weights_t *weights;  /* NULL: the model was made anew */
+    json_t *config;      /* as in config.json; NULL: the base is a GGUF */
+    char *tokenizer_dir; /* the Hugging Face directory of the tokenizer; NULL: it came from a GGUF */
+    uint64_t seed;       /* of a model made anew */
     model_t model;
     tokenizer_t *tokenizer;
     loaded_method_t method[BUILD_MAX_HOOKS]; /* [n_method]; none: the base alone */
@@ -23,8 +26,11 @@ typedef struct loaded {
 } loaded_t;
 
 /* The base at `path` and n finished adapters with all their methods, which act in the order in which they are given.
- * ST_USAGE when two of them hold the same type of method. Zeroed `out`; release it also after a failure. */
+ * The output_dir of a run stands for the run's base and, with no adapter given, for what it trained. ST_USAGE when two
+ * adapters hold the same type of method. Zeroed `out`; release it also after a failure. */
 status_t loaded_open(const char *path, const char *const *adapter, int n, loaded_t *out);
+/* A finished adapter on the base that it names itself. ST_USAGE if it names none. */
+status_t loaded_open_adapter(const char *path, loaded_t *out);
 /* For training: the base, the methods of the configuration, their initial weights (init_from, or from the seed). `base`
  * has opened the same model and outlives `out`, which shares its files, its tokenizer and the weights that are frozen
  * in both; NULL: nothing is shared. */
