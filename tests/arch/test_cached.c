@@ -1,5 +1,5 @@
 /* The tape of generation against the plain one: sequences fed to the key/value cache in pieces give the logits that a
- * whole forward pass gives, also when they share passes and one of them rests. */
+ * whole forward pass gives, also when they share passes and one of them rests, and behind prefixes. */
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -9,47 +9,64 @@
 #include <cmocka.h>
 #include "tests/common/tiny_model.h"
 
-enum { SLOTS = 2, LENGTH = 9, PASSES = 4 };
+enum { SLOTS = 2, LENGTH = 9, PASSES = 4, PREFIX_ROWS = 4 };
 static const int32_t ids[SLOTS][LENGTH] = {{3, 7, 1, 12, 5, 9, 2, 30, 4}, {8, 8, 21, 0, 17, 6, 33, 11, 10}};
 /* tokens that each slot feeds in each pass; sums are LENGTH */
 static const int32_t feed[PASSES][SLOTS] = {{5, 2}, {1, 0}, {0, 6}, {3, 1}};
 
-static void fill(build_t *b, int64_t *n, int32_t slot, int32_t from, int32_t count) {
+/* Tokens [from, from + count) of a slot; the prefix goes in with the first ones. */
+static void fill(build_t *b, tape_sizes_t *n, int32_t prefix, int32_t slot, int32_t from, int32_t count) {
     int32_t *id = tape_data(b->tape, b->ids), *pos = tape_data(b->tape, b->positions);
     int32_t *cu = tape_data(b->tape, b->cu), *rows = tape_data(b->tape, b->rows);
-    for (int32_t k = 0; k < count; k++, (*n)++) {
-        id[*n] = ids[slot][from + k];
-        pos[*n] = from + k;
-        rows[*n] = (int32_t)*n;
+    for (int32_t k = 0; k < count; k++) {
+        id[n->n] = ids[slot][from + k];
+        pos[n->n] = prefix + from + k;
+        rows[n->m++] = (int32_t)n->n++;
     }
-    cu[slot + 1] = (int32_t)*n;
+    cu[slot + 1] = (int32_t)n->n;
+    n->s = slot + 1;
+    if (!prefix) return;
+    int32_t *row = tape_data(b->tape, b->prefix), *cu_prefix = tape_data(b->tape, b->cu_prefix);
+    for (int32_t k = 0; from == 0 && count && k < prefix; k++)
+        row[n->p++] = (prefix + slot * (prefix - 1) + k) % PREFIX_ROWS;
+    cu_prefix[slot + 1] = (int32_t)n->p;
 }
 
-static void check(const char *config, double limit, dtype_t real, const backend_t *backend) {
+/* The second and third have PREFIX_ROWS prefix rows, of which every sequence gets some. */
+static const char *const methods_tested[] = {
+    "{type: lora, r: 2, lora_alpha: 4, target_modules: all-linear}",
+    "{type: prefix_tuning, num_virtual_tokens: 2, prompts: {field: task, values: [a, b]}}",
+    "{type: prefix_tuning, num_virtual_tokens: 4, prefix_projection: true, encoder_hidden_size: 3}",
+};
+enum { METHODS = sizeof methods_tested / sizeof *methods_tested };
+
+static void check(const char *config, const char *method, double limit, dtype_t real, const backend_t *backend) {
     tiny_t t;
-    tiny_open(&t, config, "{type: lora, r: 2, lora_alpha: 4, target_modules: all-linear}", real);
+    tiny_open(&t, config, method, real);
     tiny_randomize(&t);
+    const int32_t prefix = virtual_prefix(&t.layout);
     const int64_t all = SLOTS * LENGTH, vocab = t.model.config.vocab;
-    build_options_t o = {.tail = TAIL_LOGITS, .capacity = {all, all, SLOTS}};
+    assert_true(!prefix || t.layout.prefix_rows == PREFIX_ROWS);
+    build_options_t o = {.tail = TAIL_LOGITS, .capacity = {all, all, SLOTS, SLOTS * prefix}};
     build_t whole, cached;
     assert_int_equal(build_open(&t.model, backend, &t.hook, 1, o, &whole), ST_OK);
     o.cached = true;
     o.slots = SLOTS;
-    o.places = LENGTH + 2;
+    o.places = LENGTH + 2 + prefix;
     assert_int_equal(build_open(&t.model, backend, &t.hook, 1, o, &cached), ST_OK);
-    int64_t n = 0;
-    for (int32_t s = 0; s < SLOTS; s++) fill(&whole, &n, s, 0, LENGTH);
-    tape_set_sizes(whole.tape, (tape_sizes_t){n, n, SLOTS, 0});
+    tape_sizes_t n = {0};
+    for (int32_t s = 0; s < SLOTS; s++) fill(&whole, &n, prefix, s, 0, LENGTH);
+    tape_set_sizes(whole.tape, n);
     tape_forward(whole.tape);
     const void *want = tape_data(whole.tape, whole.logits);
     int32_t *past = tape_data(cached.tape, cached.past), done[SLOTS] = {0};
     for (int p = 0; p < PASSES; p++) {
-        n = 0;
+        n = (tape_sizes_t){0};
         for (int32_t s = 0; s < SLOTS; s++) {
-            past[s] = done[s];
-            fill(&cached, &n, s, done[s], feed[p][s]);
+            past[s] = done[s] ? prefix + done[s] : 0;
+            fill(&cached, &n, prefix, s, done[s], feed[p][s]);
         }
-        tape_set_sizes(cached.tape, (tape_sizes_t){n, n, SLOTS, 0});
+        tape_set_sizes(cached.tape, n);
         tape_forward(cached.tape);
         const void *got = tape_data(cached.tape, cached.logits);
         int64_t row = 0;
@@ -70,14 +87,18 @@ static void check(const char *config, double limit, dtype_t real, const backend_
 
 static void test_double(void **state) {
     (void)state;
-    check(tiny_llama, 1e-12, DT_F64, &backend_ref_f64);
-    check(tiny_gpt2, 1e-12, DT_F64, &backend_ref_f64);
+    for (int i = 0; i < METHODS; i++) {
+        check(tiny_llama, methods_tested[i], 1e-12, DT_F64, &backend_ref_f64);
+        check(tiny_gpt2, methods_tested[i], 1e-12, DT_F64, &backend_ref_f64);
+    }
 }
 
 static void test_float(void **state) {
     (void)state;
-    check(tiny_llama, 1e-5, DT_F32, &backend_cpu);
-    check(tiny_gpt2, 1e-5, DT_F32, &backend_cpu);
+    for (int i = 0; i < METHODS; i++) {
+        check(tiny_llama, methods_tested[i], 1e-5, DT_F32, &backend_cpu);
+        check(tiny_gpt2, methods_tested[i], 1e-5, DT_F32, &backend_cpu);
+    }
 }
 
 int main(void) {

@@ -26,7 +26,7 @@ static const char *const methods_tested[] = {
     "[{field: task, values: [a, b], num_virtual_tokens: 2}]}",
 };
 static const char *const families_tested[] = {tiny_llama, tiny_gpt2};
-/* Two tokens behind a random prefix can be so steep a place of the loss that the float engine is 3.6e-6 from double
+/* Two tokens behind a random prefix can be so steep a place of the loss that the float engine is some 1e-6 from double
  * there, packed or not; the double test of the same row shows that packing is exact. */
 static const char steep[] =
     "{type: control_prefix, num_virtual_tokens: 2, attributes: [{field: task, values: [a, b], num_virtual_tokens: 2},"
