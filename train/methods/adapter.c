@@ -159,10 +159,11 @@ const char *adapter_name(const adapter_t *a, int64_t i) {
     return a->state ? checkpoint_at(a->state, i)->name : safetensors_at(a->file, i)->name;
 }
 
-/* The part's own name of a tensor, NULL if it belongs to another part. */
+/* The part's own name of a tensor, NULL if it belongs to another part or to none. */
 static const char *own_name(const adapter_t *a, const char *full) {
     size_t n = strlen(a->scope);
-    return strncmp(full, a->scope, n) ? NULL : full + n;
+    bool shared = !strncmp(full, MODEL_NEW_PREFIX, strlen(MODEL_NEW_PREFIX));
+    return shared || strncmp(full, a->scope, n) ? NULL : full + n;
 }
 
 static int64_t find_tensor(const adapter_t *a, const char *name) {
@@ -173,9 +174,8 @@ static int64_t find_tensor(const adapter_t *a, const char *name) {
     return -1;
 }
 
-view_t adapter_shape(const adapter_t *a, const char *name) {
+static view_t shape_of(const adapter_t *a, int64_t i) {
     view_t v = {.dtype = DT_F32};
-    int64_t i = find_tensor(a, name);
     if (i < 0) return v;
     int rank = a->state ? checkpoint_at(a->state, i)->rank : safetensors_at(a->file, i)->rank;
     const int64_t *dim = a->state ? checkpoint_at(a->state, i)->dim : safetensors_at(a->file, i)->dim;
@@ -183,6 +183,32 @@ view_t adapter_shape(const adapter_t *a, const char *name) {
     v.rank = rank;
     for (int k = 0; k < rank; k++) v.dim[k] = dim[k];
     return v;
+}
+
+view_t adapter_shape(const adapter_t *a, const char *name) {
+    return shape_of(a, find_tensor(a, name));
+}
+
+static status_t read_tensor(const adapter_t *a, int64_t i, float *out) {
+    view_t v = shape_of(a, i);
+    if (a->file) return tensor_info_read_f32(safetensors_at(a->file, i), 0, view_count(&v), out);
+    memcpy(out, checkpoint_at(a->state, i)->data, view_bytes(&v));
+    return ST_OK;
+}
+
+static int64_t find_shared(const adapter_t *a, const char *name) {
+    for (int64_t i = 0; i < adapter_count(a); i++)
+        if (!strcmp(adapter_name(a, i), name)) return i;
+    return -1;
+}
+
+view_t adapter_shared_shape(const adapter_t *a, const char *name) {
+    return shape_of(a, find_shared(a, name));
+}
+
+status_t adapter_shared_read(const adapter_t *a, const char *name, float *out) {
+    int64_t i = find_shared(a, name);
+    return i < 0 ? st_raise(ST_INPUT, a->path, "tensor '%s' is missing", name) : read_tensor(a, i, out);
 }
 
 static status_t load_one(const adapter_t *a, const param_t *p) {
@@ -195,9 +221,7 @@ static status_t load_one(const adapter_t *a, const param_t *p) {
         return st_raise(
             ST_INPUT, a->path, "tensor '%s' has shape [%lld, %lld], the configuration asks for [%lld, %lld]", p->own,
             (long long)v.dim[0], (long long)v.dim[1], (long long)p->value.dim[0], (long long)p->value.dim[1]);
-    if (a->file) return tensor_info_read_f32(safetensors_at(a->file, i), 0, view_count(&v), p->value.data);
-    memcpy(p->value.data, checkpoint_at(a->state, i)->data, view_bytes(&p->value));
-    return ST_OK;
+    return read_tensor(a, i, p->value.data);
 }
 
 static bool takes(const param_t *p, int64_t n, const char *own) {

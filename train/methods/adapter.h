@@ -28,6 +28,10 @@ const char *adapter_base_path(const adapter_t *a);
 const char *adapter_run_config(const adapter_t *a);
 int64_t adapter_count(const adapter_t *a);
 const char *adapter_name(const adapter_t *a, int64_t i);
+/* Tensors that belong to no part, such as the rows of added tokens (MODEL_NEW_PREFIX): shape, rank 0 if there is none,
+ * and the values. */
+view_t adapter_shared_shape(const adapter_t *a, const char *name);
+status_t adapter_shared_read(const adapter_t *a, const char *name, float *out);
 /* Shape of the part's tensor `name`: rank 0 if there is none. */
 view_t adapter_shape(const adapter_t *a, const char *name);
 /* Fills the trainable parameters [first, last) of the model from the selected part. Strict: a missing tensor, one of

@@ -95,9 +95,13 @@ status_t model_load(model_t *m, const weights_t *w);
  * is that of config and seed. ST_INPUT on a bad initializer_range. */
 status_t model_init(model_t *m, const json_t *config, uint64_t seed);
 
+/* Names of the rows of added tokens where these are trained apart; no method's tensor begins with this prefix. */
+#define MODEL_NEW_PREFIX "special_tokens."
+#define MODEL_NEW_EMBED  MODEL_NEW_PREFIX "embedding"
+#define MODEL_NEW_HEAD   MODEL_NEW_PREFIX "head"
+
 /* Makes room for n ids behind the base's own, from `first` on: spare rows of a padded vocabulary first, then new ones.
- * After model_open, before param_set_alloc. ST_USAGE when there are too many. Embedding and head are not shared then.
- */
+ * After model_open, before param_set_alloc. ST_USAGE when there are too many. */
 status_t model_grow(model_t *m, int64_t first, int64_t n);
 /* Trains the rows of the added ids, and them alone, in embedding and untied head; nothing where these are trained as a
  * whole. After the methods have declared their tensors, before param_set_alloc. */

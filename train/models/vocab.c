@@ -8,13 +8,6 @@
 
 enum { MOST_IDS = 1 << 24 };
 
-/* Rows of its own even where the matrix could be another model's. */
-static void resize(param_t *p, int64_t rows) {
-    p->shared = false;
-    p->value.data = NULL;
-    p->value.dim[0] = rows;
-}
-
 status_t model_grow(model_t *m, int64_t first, int64_t n) {
     if (first < 1 || n < 0 || first > m->config.vocab || n > MOST_IDS - first)
         return st_raise(ST_USAGE, m->path, "%lld tokens cannot be added behind id %lld; a model has at most %d ids",
@@ -23,8 +16,8 @@ status_t model_grow(model_t *m, int64_t first, int64_t n) {
     m->n_new = n;
     if (!n) return ST_OK;
     if (first + n > m->config.vocab) m->config.vocab = first + n;
-    resize(&m->params.item[m->embed], m->config.vocab);
-    resize(&m->params.item[m->head], m->config.vocab);
+    m->params.item[m->embed].value.dim[0] = m->config.vocab;
+    m->params.item[m->head].value.dim[0] = m->config.vocab;
     return ST_OK;
 }
 
@@ -32,11 +25,11 @@ status_t model_train_new(model_t *m) {
     param_set_t *p = &m->params;
     if (!m->n_new) return ST_OK;
     if (!p->item[m->embed].trainable)
-        TRY(param_declare_window(p, "special_tokens.embedding", m->embed, m->new_first, m->n_new, &m->new_embed));
+        TRY(param_declare_window(p, MODEL_NEW_EMBED, m->embed, m->new_first, m->n_new, &m->new_embed));
     if (m->head == m->embed)
         m->new_head = m->new_embed;
     else if (!p->item[m->head].trainable)
-        TRY(param_declare_window(p, "special_tokens.head", m->head, m->new_first, m->n_new, &m->new_head));
+        TRY(param_declare_window(p, MODEL_NEW_HEAD, m->head, m->new_first, m->n_new, &m->new_head));
     return ST_OK;
 }
 

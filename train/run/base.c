@@ -73,7 +73,7 @@ status_t base_open(const base_source_t *source, loaded_t *l) {
         return st_raise(ST_INPUT, l->model.path,
                         "the tokenizer has %d ids, the model only %lld rows; the two do not belong together",
                         (int)tokenizer_vocab_size(l->tokenizer), (long long)l->model.config.vocab);
-    return ST_OK;
+    return special_open(&l->special, l->tokenizer, &l->model);
 }
 
 status_t base_share(const loaded_t *base, loaded_t *l) {
@@ -83,15 +83,23 @@ status_t base_share(const loaded_t *base, loaded_t *l) {
     l->tokenizer = base->tokenizer;
     l->tokenizer_dir = base->tokenizer_dir;
     l->seed = base->seed;
-    return l->weights ? model_open(l->weights, DT_F32, &l->model)
-                      : model_open_config(l->config, base->model.path, DT_F32, &l->model);
+    l->special = base->special;
+    TRY(l->weights ? model_open(l->weights, DT_F32, &l->model)
+                   : model_open_config(l->config, base->model.path, DT_F32, &l->model));
+    return l->special.n ? model_grow(&l->model, base->model.new_first, base->model.n_new) : ST_OK;
 }
 
 status_t base_load(loaded_t *l, const loaded_t *base, bool with_grad) {
-    for (int64_t i = 0; base && i < l->model.n_weight; i++)
-        param_share(&l->model.params, l->model.weight[i].param, &base->model.params);
-    TRY(param_set_alloc(&l->model.params, with_grad));
-    return l->weights ? model_load(&l->model, l->weights) : model_init(&l->model, l->config, l->seed);
+    model_t *m = &l->model;
+    for (int64_t i = 0; base && i < m->n_weight; i++) {
+        int param = m->weight[i].param;
+        bool grown = m->n_new && (param == m->embed || param == m->head); /* its added rows are this model's own */
+        if (!grown) param_share(&m->params, param, &base->model.params);
+    }
+    TRY(param_set_alloc(&m->params, with_grad));
+    TRY(l->weights ? model_load(m, l->weights) : model_init(m, l->config, l->seed));
+    model_init_new(m, l->special.added, l->special.seed);
+    return ST_OK;
 }
 
 status_t base_find_run(const char *path, config_t *config, bool *run) {

@@ -12,8 +12,8 @@ typedef struct base_source {
 } base_source_t;
 
 base_source_t base_of_config(const config_t *config);
-/* Opens tokenizer and model, without weights: methods declare theirs, then base_load. Without a vocabulary size the
- * configuration gets the tokenizer's. ST_INPUT when the two do not belong together. */
+/* Opens tokenizer and model with the tokens of l->special, without weights: methods declare theirs, then base_load.
+ * Without a vocabulary size the configuration gets the tokenizer's. ST_INPUT when the two do not belong together. */
 status_t base_open(const base_source_t *source, loaded_t *l);
 /* The same model again, which borrows files and tokenizer; `base` outlives it. */
 status_t base_share(const loaded_t *base, loaded_t *l);

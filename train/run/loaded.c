@@ -76,14 +76,35 @@ static status_t open_adapters(const char *const *path, int n, attach_t *x) {
     return ST_OK;
 }
 
-static status_t attach_all(const char *const *path, int n, attach_t *x, loaded_t *l) {
-    TRY(open_adapters(path, n, x));
+/* The tokens of the one adapter that adds any. */
+static status_t find_special(const attach_t *x, loaded_t *l) {
+    for (int i = 0; i < x->n; i++) {
+        special_t one;
+        status_t st = special_of_adapter(x->adapter[i], &one);
+        if (st == ST_OK && one.n && l->special.n)
+            st = st_raise(
+                ST_USAGE, adapter_path(x->adapter[i]),
+                "is the second adapter that adds tokens (special_tokens), whose ids would be the same; give one");
+        if (st == ST_OK && one.n)
+            l->special = one;
+        else
+            special_release(&one);
+        TRY(st);
+    }
+    return ST_OK;
+}
+
+static status_t attach_all(const base_source_t *source, attach_t *x, loaded_t *l) {
+    int n = x->n;
+    TRY(find_special(x, l));
+    TRY(base_open(source, l));
     for (int i = 0; i < n; i++)
         for (int k = 0; k < adapter_parts(x->adapter[i]); k++) {
             adapter_select(x->adapter[i], k);
             TRY(attach_part(l, x, x->adapter[i]));
         }
     TRY(base_load(l, NULL, false));
+    for (int i = 0; i < n; i++) TRY(special_take(&l->special, l->tokenizer, &l->model, x->adapter[i]));
     for (int i = 0, m = 0; i < n; i++)
         for (int k = 0; k < adapter_parts(x->adapter[i]); k++) {
             adapter_select(x->adapter[i], k);
@@ -94,8 +115,8 @@ static status_t attach_all(const char *const *path, int n, attach_t *x, loaded_t
 
 static status_t open_on(const base_source_t *source, const char *const *adapter, int n, loaded_t *l) {
     attach_t x = {.n = 0};
-    TRY(base_open(source, l));
-    status_t st = attach_all(adapter, n, &x, l);
+    status_t st = open_adapters(adapter, n, &x);
+    if (st == ST_OK) st = attach_all(source, &x, l);
     l->model.params.scope = NULL;
     strbuf_release(&x.scope);
     for (int i = 0; i < x.n; i++) adapter_close(x.adapter[i]);
@@ -166,10 +187,10 @@ done:
 static status_t start_from(loaded_t *l, const loaded_method_t *m, const char *path) {
     adapter_t *a = NULL;
     TRY(adapter_open(path, &a));
-    status_t st = ST_OK;
-    if (m->method->start) {
+    status_t st = special_take(&l->special, l->tokenizer, &l->model, a);
+    if (st == ST_OK && m->method->start) {
         st = m->method->start(m->self, &l->model, a, m->first_param, m->last_param);
-    } else {
+    } else if (st == ST_OK) {
         st = adapter_find(a, m->method->peft_type);
         if (st == ST_OK) st = adapter_load(a, &l->model, m->first_param, m->last_param);
     }
@@ -179,8 +200,10 @@ static status_t start_from(loaded_t *l, const loaded_method_t *m, const char *pa
 
 status_t loaded_open_methods(const config_t *config, const loaded_t *base, loaded_t *l) {
     const base_source_t source = base_of_config(config);
+    if (!base) TRY(special_of_config(config, &l->special));
     TRY(base ? base_share(base, l) : base_open(&source, l));
     TRY(open_methods(config, l));
+    if (config->conditioning.train_special_tokens) TRY(model_train_new(&l->model));
     TRY(base_load(l, base, true));
     const encoder_t encoder = encoder_of_tokenizer(l->tokenizer);
     const method_init_t in = {.encoder = &encoder, .backend = &backend_cpu, .seed = (uint64_t)config->training.seed};
@@ -198,6 +221,7 @@ void loaded_close(loaded_t *l) {
     model_close(&l->model);
     if (!l->borrowed) {
         tokenizer_close(l->tokenizer);
+        special_release(&l->special);
         weights_close(l->weights);
         json_decref(l->config);
         free(l->tokenizer_dir);

@@ -4,6 +4,7 @@
 #include "data/tokenizer.h"
 #include "train/methods/method.h"
 #include "train/models/build.h"
+#include "train/run/special.h"
 
 typedef struct loaded_method {
     const method_t *method;
@@ -12,13 +13,14 @@ typedef struct loaded_method {
 } loaded_method_t;
 
 typedef struct loaded {
-    bool borrowed;       /* weights, configuration and tokenizer are another's */
+    bool borrowed;       /* weights, configuration, tokenizer and special tokens are another's */
     weights_t *weights;  /* NULL: the model was made anew */
     json_t *config;      /* as in config.json; NULL: the base is a GGUF */
     char *tokenizer_dir; /* the Hugging Face directory of the tokenizer; NULL: it came from a GGUF */
     uint64_t seed;       /* of a model made anew */
     model_t model;
     tokenizer_t *tokenizer;
+    special_t special;
     loaded_method_t method[BUILD_MAX_HOOKS]; /* [n_method]; none: the base alone */
     hook_t hook[BUILD_MAX_HOOKS];            /* [n_method] */
     int n_method;
@@ -27,7 +29,7 @@ typedef struct loaded {
 
 /* The base at `path` and n finished adapters with all their methods, which act in the order in which they are given.
  * The output_dir of a run stands for the run's base and, with no adapter given, for what it trained. ST_USAGE when two
- * adapters hold the same type of method. Zeroed `out`; release it also after a failure. */
+ * adapters hold the same type of method, or both add tokens. Zeroed `out`; release it also after a failure. */
 status_t loaded_open(const char *path, const char *const *adapter, int n, loaded_t *out);
 /* A finished adapter on the base that it names itself. ST_USAGE if it names none. */
 status_t loaded_open_adapter(const char *path, loaded_t *out);
