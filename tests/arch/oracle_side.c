@@ -61,7 +61,8 @@ double oracle_side_run(const oracle_side_t *o, const oracle_case_t *c, const mod
                                   .cu_seqlens = b->cu_seqlens,
                                   .targets = targets,
                                   .weights = weights,
-                                  .cu_prefix = b->n_prefix ? b->cu_prefix : NULL};
+                                  .cu_prefix = b->n_prefix ? b->cu_prefix : NULL,
+                                  .slot = b->slot};
     oracle_result_t r = {0};
     if (c->gpt2) {
         const oracle_gpt2_t g = {mc->vocab, mc->max_positions, mc->hidden, mc->layers, mc->heads,

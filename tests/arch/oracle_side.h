@@ -20,7 +20,7 @@ typedef struct oracle_side {
 /* more: room for so many tensors beside the model's. */
 void oracle_side_open(oracle_side_t *o, const tiny_t *t, double lora_scale, int64_t more);
 void oracle_side_close(oracle_side_t *o); /* frees the values of all tensors */
-/* The loss; adds to gradients. Prefix rows of the batch are tensors that the caller appended. */
+/* The loss; adds to gradients. Prefix rows and slot rows of the batch are tensors that the caller appended. */
 double oracle_side_run(const oracle_side_t *o, const oracle_case_t *c, const model_config_t *mc, const batch_t *b);
 /* A parameter's numbers as doubles in the file's layout, in which some matrices are turned. The caller frees. */
 double *oracle_side_file(const model_t *m, int index, const void *data, dtype_t real);
