@@ -21,6 +21,7 @@ enum { CONFIG_DTYPE_FLOAT32 };
 enum { CONFIG_SCHEDULE_CONSTANT, CONFIG_SCHEDULE_LINEAR, CONFIG_SCHEDULE_COSINE, CONFIG_SCHEDULE_WSD };
 enum { CONFIG_OPTIM_ADAMW };
 enum { CONFIG_REDUCTION_CANONICAL, CONFIG_REDUCTION_FAST };
+enum { CONFIG_SHARDING_NONE, CONFIG_SHARDING_ZERO1 };
 
 /* Either a model with its weights, or one made anew. */
 typedef struct config_model {
@@ -77,7 +78,8 @@ typedef struct config_training {
     double weight_decay;
     double max_grad_norm; /* 0: no clipping */
     bool gradient_checkpointing;
-    int reduction; /* CONFIG_REDUCTION_* */
+    int reduction;          /* CONFIG_REDUCTION_* */
+    int optimizer_sharding; /* CONFIG_SHARDING_* */
     int64_t seed;
 } config_training_t;
 
@@ -132,7 +134,7 @@ status_t config_dump(const config_t *config, strbuf_t *out);
  * Free to change are: where and how often things are written (output_dir, *_steps, save_total_limit,
  * resume_from_checkpoint, data.eval), how long the run is (max_steps, num_train_epochs: a decaying schedule is then
  * stretched from the present step on), and how a step is executed, which changes rounding at most
- * (micro_batch_tokens, gradient_checkpointing, reduction). */
+ * (micro_batch_tokens, gradient_checkpointing, reduction, optimizer_sharding). */
 status_t config_diff(const config_t *before, const config_t *now, strbuf_t *out);
 
 /* The runs that a configuration stands for: itself, or its adapters. */

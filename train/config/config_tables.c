@@ -75,6 +75,8 @@ const cfg_field_t config_training_fields[] = {
     R(gradient_checkpointing, CFG_BOOL, "false", 0, 0, NULL, NULL, CFG_FREE, "recompute activations in backward"),
     R(reduction, CFG_CHOICE, "canonical", 0, 0, "canonical|fast", NULL, CFG_FREE,
       "order in which gradients are summed"),
+    R(optimizer_sharding, CFG_CHOICE, "none", 0, 0, "none|zero1", NULL, CFG_FREE,
+      "zero1: each rank holds a share of the optimiser's state"),
     R(seed, CFG_INT, "42", 0, MANY, NULL, NULL, 0, "of every random number of the run"),
     {0}};
 #undef R

@@ -1,4 +1,5 @@
 #include "train/optim/adamw.h"
+#include <assert.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -6,13 +7,20 @@
 
 status_t adamw_open(const param_set_t *params, double beta1, double beta2, double epsilon, double weight_decay,
                     adamw_t *out) {
+    return adamw_open_share(params, 0, params->n_trainable, beta1, beta2, epsilon, weight_decay, out);
+}
+
+status_t adamw_open_share(const param_set_t *params, int64_t first, int64_t n, double beta1, double beta2,
+                          double epsilon, double weight_decay, adamw_t *out) {
     memset(out, 0, sizeof *out);
+    assert(first >= 0 && n >= 0 && first <= params->n_trainable - n);
     void *m, *v;
-    TRY(buf_calloc(&m, params->n_trainable, sizeof(float), "optimiser state"));
+    TRY(buf_calloc(&m, n, sizeof(float), "optimiser state"));
     out->exp_avg = m;
-    TRY(buf_calloc(&v, params->n_trainable, sizeof(float), "optimiser state"));
+    TRY(buf_calloc(&v, n, sizeof(float), "optimiser state"));
     out->exp_avg_sq = v;
-    out->n = params->n_trainable;
+    out->first = first;
+    out->n = n;
     out->beta1 = beta1;
     out->beta2 = beta2;
     out->epsilon = epsilon;
@@ -36,11 +44,14 @@ void adamw_update(adamw_t *a, const param_set_t *params, const float *grad, doub
         if (!p->trainable) continue;
         double rate = lr * p->lr_scale;
         float keep = p->decay ? (float)(1.0 - rate * a->weight_decay) : 1.0f, step_size = (float)(rate / correction1);
-        float *x = p->value.data;
-        const float *g = grad + p->offset;
-        float *m = a->exp_avg + p->offset, *v = a->exp_avg_sq + p->offset;
-        int64_t n = view_count(&p->value);
-        for (int64_t k = 0; k < n; k++) {
+        int64_t lo = p->offset, hi = lo + view_count(&p->value), end = a->first + a->n;
+        if (lo < a->first) lo = a->first;
+        if (hi > end) hi = end;
+        if (lo >= hi) continue;
+        float *x = (float *)p->value.data + (lo - p->offset);
+        const float *g = grad + lo;
+        float *m = a->exp_avg + (lo - a->first), *v = a->exp_avg_sq + (lo - a->first);
+        for (int64_t k = 0; k < hi - lo; k++) {
             m[k] = b1 * m[k] + c1 * g[k];
             v[k] = b2 * v[k] + c2 * g[k] * g[k];
             x[k] = x[k] * keep - step_size * (m[k] / (sqrtf(v[k]) / root2 + eps));

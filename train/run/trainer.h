@@ -28,10 +28,11 @@ typedef struct trainer {
     evaluator_t evaluator;
     bool has_eval;
     tree_t *tree;        /* canonical reduction; NULL: fast */
-    float *grad;         /* [n_trainable] the step's gradient */
+    float *grad;         /* [n_trainable] the step's gradient; the parameters' own */
     double *micro_stats; /* [2, micro-batches]: loss sum, weight sum */
     int64_t cap_stats;
     adamw_t optim;
+    bool sharded; /* optim has this rank's share alone (train/run/sharding.h) */
     schedule_t schedule;
     const volatile int *stop;
     reporter_t *reporter; /* rank 0 only, else NULL */

@@ -11,6 +11,7 @@
 #include <unistd.h>
 #include <xxhash.h>
 #include "train/run/dataload.h"
+#include "train/run/sharding.h"
 #include "train/run/signals.h"
 #include "train/run/trainer.h"
 
@@ -98,10 +99,12 @@ static status_t open_engine(trainer_t *t) {
         .tail = TAIL_LOSS, .with_grad = true, .recompute = c->gradient_checkpointing, .capacity = {n, n, n, prefix}};
     TRY(build_open(&t->loaded.model, &backend_cpu, t->loaded.hook, t->loaded.n_method, o, &t->build));
     TRY(batch_init(&t->batch, n));
-    void *p;
-    TRY(buf_calloc(&p, params->n_trainable, sizeof(float), "gradient"));
-    t->grad = p;
-    TRY(adamw_open(params, c->adam_beta1, c->adam_beta2, c->adam_epsilon, c->weight_decay, &t->optim));
+    t->grad = params->grad;
+    int64_t first = 0, share = params->n_trainable;
+    t->sharded = c->optimizer_sharding == CONFIG_SHARDING_ZERO1;
+    if (t->sharded) sharding_share(t->comm, params->n_trainable, &first, &share);
+    TRY(adamw_open_share(params, first, share, c->adam_beta1, c->adam_beta2, c->adam_epsilon, c->weight_decay,
+                         &t->optim));
     int64_t most = c->global_batch_size ? c->global_batch_size : c->global_batch_tokens;
     if (c->reduction == CONFIG_REDUCTION_CANONICAL) TRY(tree_open(t->comm, params->n_trainable, most, &t->tree));
     if (t->has_eval)
@@ -197,7 +200,6 @@ void trainer_close(trainer_t *t) {
     loaded_close(&t->loaded);
     strbuf_release(&t->config_yaml);
     free(t->sources);
-    free(t->grad);
     free(t->micro_stats);
     free(t->history);
     memset(t, 0, sizeof *t);

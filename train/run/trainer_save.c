@@ -5,10 +5,11 @@
 #include <string.h>
 #include <sys/stat.h>
 #include "train/run/registry.h"
+#include "train/run/sharding.h"
 #include "train/run/trainer.h"
 
-/* The trainable tensors as checkpoint rows, pointing into the blobs. */
-static status_t tensors(trainer_t *t, checkpoint_tensor_t **out, int64_t *n) {
+/* The trainable tensors as checkpoint rows, pointing into the blobs; `state` is the optimiser's, whole. */
+static status_t tensors(trainer_t *t, float *const state[2], checkpoint_tensor_t **out, int64_t *n) {
     const param_set_t *p = &t->loaded.model.params;
     void *rows;
     TRY(buf_calloc(&rows, p->count, sizeof **out, "checkpoint rows"));
@@ -20,8 +21,7 @@ static status_t tensors(trainer_t *t, checkpoint_tensor_t **out, int64_t *n) {
         checkpoint_tensor_t *c = &(*out)[(*n)++];
         *c = (checkpoint_tensor_t){.name = x->name, .rank = x->value.rank, .data = x->value.data};
         for (int k = 0; k < x->value.rank; k++) c->dim[k] = x->value.dim[k];
-        c->state[0] = t->optim.exp_avg + x->offset;
-        c->state[1] = t->optim.exp_avg_sq + x->offset;
+        for (int k = 0; k < 2; k++) c->state[k] = state[k] + x->offset;
     }
     return ST_OK;
 }
@@ -42,12 +42,12 @@ static status_t describe(trainer_t *t, char **text) {
     return st;
 }
 
-static status_t write_file(trainer_t *t, const char *name) {
+static status_t write_file(trainer_t *t, float *const state[2], const char *name) {
     checkpoint_tensor_t *rows = NULL;
     char *text = NULL;
     int64_t n = 0;
     status_t st = ST_OK;
-    TRY_GOTO(tensors(t, &rows, &n), done);
+    TRY_GOTO(tensors(t, state, &rows, &n), done);
     TRY_GOTO(describe(t, &text), done);
     int64_t epoch = stream_epoch_sequences(t->stream);
     char base[PATH_MAX]; /* absolute, so that an export from another directory finds it */
@@ -81,8 +81,16 @@ done:
 
 status_t trainer_save(trainer_t *t, const char *name) {
     comm_beat(t->comm, "saving");
+    int64_t n = t->loaded.model.params.n_trainable;
+    float *gathered = NULL, *state[2] = {t->optim.exp_avg, t->optim.exp_avg_sq};
+    if (t->sharded) {
+        TRY(sharding_gather(t->comm, &t->optim, n, &gathered));
+        state[0] = gathered;
+        state[1] = gathered ? gathered + n : NULL;
+    }
     status_t st = t->reporter ? reporter_sync(t->reporter) : ST_OK;
-    if (st == ST_OK && comm_rank(t->comm) == 0) st = write_file(t, name);
+    if (st == ST_OK && comm_rank(t->comm) == 0) st = write_file(t, state, name);
+    free(gathered);
     if (st == ST_OK && !name) t->saved = t->step;
     if (st == ST_OK && t->reporter)
         reporter_say(t->reporter, "saved %s step %lld", name ? name : "checkpoint", (long long)t->step);
@@ -123,6 +131,17 @@ static status_t differs(const checkpoint_t *c, const trainer_t *t, const char *w
     return st;
 }
 
+/* The part of a tensor's state that this rank holds. */
+static void restore_state(adamw_t *a, const param_t *x, const checkpoint_tensor_t *s) {
+    int64_t lo = x->offset, hi = lo + view_count(&x->value), end = a->first + a->n;
+    if (lo < a->first) lo = a->first;
+    if (hi > end) hi = end;
+    if (lo >= hi) return;
+    size_t bytes = (size_t)(hi - lo) * sizeof(float);
+    memcpy(a->exp_avg + (lo - a->first), s->state[0] + (lo - x->offset), bytes);
+    memcpy(a->exp_avg_sq + (lo - a->first), s->state[1] + (lo - x->offset), bytes);
+}
+
 static status_t restore(trainer_t *t, const checkpoint_t *c, const char *where) {
     TRY(differs(c, t, where));
     const checkpoint_meta_t *m = checkpoint_meta(c);
@@ -131,15 +150,13 @@ static status_t restore(trainer_t *t, const checkpoint_t *c, const char *where) 
         const param_t *x = &p->item[i];
         if (!x->trainable) continue;
         const checkpoint_tensor_t *s = checkpoint_find(c, x->name);
-        size_t bytes = view_bytes(&x->value);
         bool same = s && s->state[0] && s->state[1] && s->rank == x->value.rank;
         for (int k = 0; same && k < s->rank; k++) same = s->dim[k] == x->value.dim[k];
         if (!same)
             return st_raise(ST_INPUT, where, "tensor '%s' or its optimiser state is missing or of another shape",
                             x->name);
-        memcpy(x->value.data, s->data, bytes);
-        memcpy(t->optim.exp_avg + x->offset, s->state[0], bytes);
-        memcpy(t->optim.exp_avg_sq + x->offset, s->state[1], bytes);
+        memcpy(x->value.data, s->data, view_bytes(&x->value));
+        restore_state(&t->optim, x, s);
     }
     void *h;
     TRY(buf_calloc(&h, 4 * m->n_history, sizeof(double), "history"));

@@ -1,6 +1,7 @@
 #include <math.h>
 #include <string.h>
 #include <time.h>
+#include "train/run/sharding.h"
 #include "train/run/trainer.h"
 
 static double now(void) {
@@ -129,6 +130,7 @@ status_t trainer_step(trainer_t *t, step_result_t *r, bool *ended) {
     TRY(t->tree ? gradients_canonical(t) : gradients_fast(t));
     TRY(comm_sum_f64(t->comm, t->micro_stats, 2 * t->plan.pack.n_micro));
     TRY(comm_agree(t->comm, update(t, r)));
+    if (t->sharded) TRY(sharding_publish(t->comm, &t->loaded.model.params));
     r->seconds = now() - began;
     return ST_OK;
 }
