@@ -48,4 +48,15 @@ method prompt "{type: prompt_tuning, num_virtual_tokens: 4, prompt_tuning_init: 
 method prompts "{type: prompt_tuning, num_virtual_tokens: 3, prompts: {field: task, values: [a, b, c]}}" --condition task=b
 method mlp "{type: p_tuning, num_virtual_tokens: 4}"
 method lstm "{type: p_tuning, num_virtual_tokens: 4, encoder_reparameterization_type: LSTM, encoder_hidden_size: 9}"
+method prefix "{type: prefix_tuning, learning_rate: 0.3, num_virtual_tokens: 4, init_weights: text, init_text: the noun}"
+method projection "{type: prefix_tuning, learning_rate: 0.3, num_virtual_tokens: 3, prefix_projection: true, encoder_hidden_size: 9}"
+method prefixes "{type: prefix_tuning, learning_rate: 0.3, num_virtual_tokens: 2, prompts: {field: task, values: [a, b, c]}}" --condition task=c
+method control "{type: control_prefix, learning_rate: 0.3, num_virtual_tokens: 3, prefix_projection: true,
+    attributes: [{field: task, values: [a, b], num_virtual_tokens: 2}]}" --condition task=b # c is a missing label
+
+# without a label there is no one prefix to export, but generation goes on as for an example without one
+"$graft" export control/final.h5 --format peft none 2>log && die "exported a control prefix without a choice"
+grep -q 'task (a, b)' log || { cat log; die "the fields are not listed"; }
+echo '{"prompt": "the noun:"}' | "$graft" generate tiny --adapter control/final.h5 --max-new-tokens 2 >/dev/null ||
+    die "generate without a label"
 echo "prompts: ok"
