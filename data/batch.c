@@ -147,10 +147,12 @@ status_t batch_add(batch_t *b, const virtual_layout_t *v, const sequence_t *s, i
     return ST_OK;
 }
 
-status_t batch_fill(batch_t *b, const dataset_t *d, const int64_t *sequences, const int64_t *index, int64_t n) {
+status_t batch_fill(batch_t *b, const dataset_t *d, const int64_t *sequences, int64_t first, const int64_t *index,
+                    int64_t n) {
     batch_clear(b);
     for (int64_t i = 0; i < n; i++) {
-        TRY(dataset_sequence(d, sequences[index[i]], &b->scratch, &b->sequence));
+        int64_t place = first < 0 ? -1 : first + index[i];
+        TRY(dataset_sequence(d, sequences[index[i]], place, &b->scratch, &b->sequence));
         TRY(batch_add(b, dataset_layout(d), &b->sequence, index[i]));
     }
     return ST_OK;

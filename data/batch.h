@@ -9,14 +9,14 @@
 #include "data/virtual.h"
 
 typedef struct batch {
-    int64_t capacity; /* most of N + P */
+    int64_t capacity;                           /* most of N + P */
     int64_t n_tokens, n_seqs, n_loss, n_prefix; /* N, S, M, P */
-    int32_t *ids;        /* [N] 0 in slots */
-    int32_t *positions;  /* [N] in every sequence from its number of prefix rows */
-    int32_t *slot;       /* [N] number of the virtual row, -1: a token */
-    int32_t *cu_seqlens; /* [S+1] sequence s is rows [cu_seqlens[s], cu_seqlens[s+1]) */
-    int32_t *prefix;     /* [P] numbers of the prefix rows */
-    int32_t *cu_prefix;  /* [S+1] sequence s has prefix[cu_prefix[s] .. cu_prefix[s+1]) */
+    int32_t *ids;                               /* [N] 0 in slots */
+    int32_t *positions;                         /* [N] in every sequence from its number of prefix rows */
+    int32_t *slot;                              /* [N] number of the virtual row, -1: a token */
+    int32_t *cu_seqlens;                        /* [S+1] sequence s is rows [cu_seqlens[s], cu_seqlens[s+1]) */
+    int32_t *prefix;                            /* [P] numbers of the prefix rows */
+    int32_t *cu_prefix;                         /* [S+1] sequence s has prefix[cu_prefix[s] .. cu_prefix[s+1]) */
     uint64_t *token_key; /* [N] index of the sequence within the step << 32 | row in it: counter of random values */
     int32_t *loss_row;   /* [M] ascending */
     int32_t *targets;    /* [M] */
@@ -32,6 +32,8 @@ void batch_clear(batch_t *b);
 /* Appends one sequence with its virtual tokens; `index` goes into token_key. ST_INTERNAL if it does not fit. */
 status_t batch_add(batch_t *b, const virtual_layout_t *v, const sequence_t *s, int64_t index);
 /* Fills the batch with n sequences of the data set: sequences[index[i]] for i < n, as pack_step's order gives them
- * (index = order + start[m], sequences = the stream_step's), virtual tokens by the data set's layout. ST_INTERNAL if
- * they exceed the capacity. */
-status_t batch_fill(batch_t *b, const dataset_t *d, const int64_t *sequences, const int64_t *index, int64_t n);
+ * (index = order + start[m], sequences = the stream_step's), virtual tokens by the data set's layout. `first` is
+ * the place in the stream of sequences[0], -1 for sequences of no stream (dataset_sequence). ST_INTERNAL if they exceed
+ * the capacity. */
+status_t batch_fill(batch_t *b, const dataset_t *d, const int64_t *sequences, int64_t first, const int64_t *index,
+                    int64_t n);

@@ -34,22 +34,25 @@ bool truncation_find(const char *name, truncation_t *out) {
     return i >= 0;
 }
 
-source_t *dataset_source_of(const dataset_t *d, int64_t example) {
-    int lo = 0, hi = d->n_sources - 1; /* the last source that begins at or before the example */
+part_t *dataset_part_of(const dataset_t *d, int64_t example) {
+    int lo = 0, hi = d->n_parts - 1; /* the last part that begins at or before the example */
     while (lo < hi) {
         int mid = (lo + hi + 1) / 2;
-        if (d->sources[mid].first_example <= example)
+        if (d->parts[mid].first_example <= example)
             lo = mid;
         else
             hi = mid - 1;
     }
-    return &d->sources[lo];
+    return &d->parts[lo];
+}
+
+int32_t *dataset_items(const dataset_t *d, int64_t example) {
+    return d->lengths + example * d->items;
 }
 
 status_t dataset_at(const dataset_t *d, int64_t example, status_t st) {
-    if (st == ST_OK) return ST_OK;
-    const source_t *s = dataset_source_of(d, example);
-    return st_context(st, "%s:%lld", s->lines.path, (long long)jsonl_line(&s->lines, example - s->first_example));
+    const part_t *p = dataset_part_of(d, example);
+    return source_at(&p->source, example - p->first_example, st);
 }
 
 /* A window of joined documents has parts of several examples, so it can have no label and no route. */
@@ -63,6 +66,9 @@ static status_t check_wrapped(const dataset_options_t *o) {
         return st_raise(ST_USAGE, "data.packing",
                         "wrapped joins documents, but the field '%s' routes each on its own; use best-fit",
                         o->route_field);
+    if (o->condition)
+        return st_raise(ST_USAGE, "data.packing",
+                        "wrapped joins documents, but conditioning puts text around each of them; use best-fit");
     return ST_OK;
 }
 
@@ -91,40 +97,40 @@ static status_t check_options(const dataset_options_t *o) {
     return ST_OK;
 }
 
-static status_t open_source(dataset_t *d, const dataset_source_t *from, strbuf_t *line) {
-    source_t *s = &d->sources[d->n_sources];
-    TRY(jsonl_open(from->path, &s->lines));
-    d->n_sources++;
-    s->weight = from->weight;
-    s->first_example = d->n;
-    s->format = d->options.format;
-    d->n += s->lines.n;
-    if (s->format == FORMAT_AUTO) {
-        status_t st = jsonl_read(&s->lines, 0, line);
-        if (st != ST_OK) return st;
-        TRY(dataset_at(d, s->first_example, render_detect(NULL, line->data, line->len, &s->format)));
-    }
-    if (d->options.packing == PACKING_WRAPPED && s->format != FORMAT_TEXT)
-        return st_raise(ST_USAGE, s->lines.path, "packing: wrapped joins documents, but the format is %s; use best-fit",
-                        data_format_name(s->format));
-    if (data_format_is_chat(s->format) && d->options.chat_template == CHAT_NONE)
-        return st_raise(ST_USAGE, s->lines.path,
-                        "conversations need data.chat_template; set it to chatml, llama3 or alpaca");
+/* What the settings exclude for files of this format. */
+static status_t check_part(const dataset_t *d, const part_t *p) {
+    const dataset_options_t *o = &d->options;
+    const char *path = p->source.path, *format = data_format_name(p->format);
+    if (o->packing == PACKING_WRAPPED && p->format != FORMAT_TEXT)
+        return st_raise(ST_USAGE, path, "packing: wrapped joins documents, but the format is %s; use best-fit", format);
+    if (o->condition && p->format != FORMAT_TEXT)
+        return st_raise(ST_USAGE, path, "conditioning is for documents, but the format is %s; remove the template",
+                        format);
+    if (data_format_is_chat(p->format) && o->chat_template == CHAT_NONE)
+        return st_raise(ST_USAGE, path, "conversations need data.chat_template; set it to chatml, llama3 or alpaca");
     return ST_OK;
+}
+
+static status_t open_part(dataset_t *d, const dataset_source_t *from) {
+    part_t *p = &d->parts[d->n_parts];
+    TRY(source_open(from->path, &d->options.encoder, &p->source));
+    d->n_parts++;
+    p->weight = from->weight;
+    p->first_example = d->n;
+    d->n += p->source.n;
+    TRY(source_format(&p->source, d->options.format, &p->format));
+    return check_part(d, p);
 }
 
 static status_t open_all(dataset_t *d, const dataset_options_t *o) {
     void *memory;
-    TRY(buf_calloc(&memory, o->n_sources, sizeof *d->sources, "data sources"));
-    d->sources = memory;
-    strbuf_t line = {0};
-    status_t st = ST_OK;
-    for (int i = 0; i < o->n_sources && st == ST_OK; i++) st = open_source(d, &o->sources[i], &line);
-    strbuf_release(&line);
-    if (st != ST_OK) return st;
-    TRY(buf_calloc(&memory, d->n, 2 * sizeof *d->lengths, "example lengths"));
+    TRY(buf_calloc(&memory, o->n_sources, sizeof *d->parts, "data sources"));
+    d->parts = memory;
+    for (int i = 0; i < o->n_sources; i++) TRY(open_part(d, &o->sources[i]));
+    d->items = o->condition ? ITEMS_MOST : ITEM_LOSS + 1;
+    TRY(buf_calloc(&memory, d->n, (size_t)d->items * sizeof *d->lengths, "example lengths"));
     d->lengths = memory;
-    for (int64_t i = 0; i < 2 * d->n; i++) d->lengths[i] = -1;
+    for (int64_t i = 0; i < d->n * d->items; i++) d->lengths[i] = -1;
     return ST_OK;
 }
 
@@ -136,7 +142,6 @@ status_t dataset_open(const dataset_options_t *o, dataset_t **out) {
     d->options = *o;
     d->options.sources = NULL;
     d->n_sequences = -1;
-    d->room = o->max_seq_length - o->encoder.n_prefix;
     status_t st = open_all(d, o);
     if (st != ST_OK) {
         dataset_close(d);
@@ -148,8 +153,8 @@ status_t dataset_open(const dataset_options_t *o, dataset_t **out) {
 
 void dataset_close(dataset_t *d) {
     if (!d) return;
-    for (int i = 0; i < d->n_sources; i++) jsonl_close(&d->sources[i].lines);
-    free(d->sources);
+    for (int i = 0; i < d->n_parts; i++) source_close(&d->parts[i].source);
+    free(d->parts);
     free(d->lengths);
     free(d->start);
     free(d);
@@ -161,27 +166,49 @@ int64_t dataset_examples(const dataset_t *d) {
 
 void dataset_lengths(dataset_t *d, int32_t **lengths, int64_t *n) {
     *lengths = d->lengths;
-    *n = 2 * d->n;
+    *n = d->n * d->items;
+}
+
+/* Tokens with a loss of an example that is no document, cut as it will be. */
+static status_t count_weighted(const dataset_t *d, const sequence_t *s, sequence_t *cut, int64_t *out) {
+    if (d->options.truncation != TRUNCATE_ERROR) {
+        TRY(dataset_truncate(d, s, cut));
+        s = cut;
+    }
+    *out = 0;
+    for (int64_t j = 0; j < s->ids.len; j++) *out += s->weight[j] > 0;
+    return ST_OK;
+}
+
+/* A document as one sequence: everything but the very first token can have a loss. */
+static void note_document(const dataset_t *d, const dataset_scratch_t *scratch, int32_t *item) {
+    const condition_t *c = d->options.condition;
+    bool prefix = d->options.encoder.n_prefix > 0;
+    int64_t body = scratch->tokens - d->options.encoder.n_prefix, head = 0, slot_loss = 0;
+    if (c) {
+        head = condition_head(c, &scratch->slots);
+        slot_loss =
+            condition_loss(c, &scratch->slots) - (!prefix && head && condition_first_weighs(c, &scratch->slots));
+        item[ITEM_SLOTS] = (int32_t)scratch->slots.ids.len;
+        item[ITEM_SLOT_LOSS] = (int32_t)slot_loss;
+    }
+    item[ITEM_LOSS] = (int32_t)(dataset_document_loss(d) * (body - (!prefix && !head)) + slot_loss);
 }
 
 static status_t scan_example(dataset_t *d, int64_t i, dataset_scratch_t *scratch, sequence_t *cut) {
     bool takes;
-    TRY(dataset_takes_route(d, i, scratch, &takes));
-    if (!takes) {
-        d->lengths[2 * i] = DATASET_OTHER_ROUTE;
-        d->lengths[2 * i + 1] = 0;
+    int32_t *item = dataset_items(d, i);
+    TRY(dataset_render(d, i, scratch, &takes));
+    for (int k = 0; k < d->items; k++) item[k] = 0;
+    item[ITEM_TOKENS] = takes ? (int32_t)scratch->tokens : DATASET_LEFT_OUT;
+    if (!takes) return ST_OK;
+    int64_t weighted;
+    if (scratch->example.format == FORMAT_TEXT) {
+        note_document(d, scratch, item);
         return ST_OK;
     }
-    TRY(dataset_render(d, i, scratch));
-    const sequence_t *s = &scratch->example;
-    int64_t weighted = 0, tokens = s->ids.len;
-    if (s->format != FORMAT_TEXT && d->options.truncation != TRUNCATE_ERROR) {
-        TRY(dataset_truncate(d, s, cut));
-        s = cut;
-    }
-    for (int64_t j = 0; j < s->ids.len; j++) weighted += s->weight[j] > 0;
-    d->lengths[2 * i] = (int32_t)tokens;
-    d->lengths[2 * i + 1] = (int32_t)weighted;
+    TRY(count_weighted(d, &scratch->example, cut, &weighted));
+    item[ITEM_LOSS] = (int32_t)weighted;
     return ST_OK;
 }
 
@@ -221,68 +248,4 @@ status_t dataset_scan(dataset_t *d, int64_t lo, int64_t hi) {
         sequence_release(&cut);
     }
     return failure.example == INT64_MAX ? ST_OK : st_adopt(failure.status, failure.message);
-}
-
-static status_t check_example(const dataset_t *d, const source_t *s, int64_t i) {
-    int32_t tokens = d->lengths[2 * i], weighted = d->lengths[2 * i + 1], limit = d->options.max_seq_length;
-    if (tokens == DATASET_OTHER_ROUTE) return ST_OK;
-    if (tokens < 0 || weighted < 0)
-        return st_raise(ST_INTERNAL, "dataset_finish", "example %lld was not scanned", (long long)i);
-    if (s->format != FORMAT_TEXT && d->options.truncation == TRUNCATE_ERROR && tokens > limit)
-        return dataset_at(d, i,
-                          st_raise(ST_INPUT, NULL,
-                                   "the example has %d tokens, more than max_seq_length %d; shorten it, raise "
-                                   "max_seq_length, or set data.truncation to left or right",
-                                   tokens, limit));
-    if (weighted == 0 && d->options.packing != PACKING_WRAPPED)
-        return dataset_at(d, i,
-                          st_raise(ST_INPUT, NULL, "the example has no token with a loss%s; remove it or give it a %s",
-                                   tokens > limit ? " within max_seq_length" : "",
-                                   s->format == FORMAT_TEXT         ? "longer text"
-                                   : data_format_is_chat(s->format) ? "message of the assistant"
-                                                                    : "completion"));
-    return ST_OK;
-}
-
-/* Sequences (wrapped: stream tokens) that example i adds. */
-static int64_t example_adds(const dataset_t *d, const source_t *s, int64_t i) {
-    if (d->lengths[2 * i] == DATASET_OTHER_ROUTE) return 0;
-    if (d->options.packing == PACKING_WRAPPED) return dataset_wrapped_tokens(d, i);
-    if (s->format != FORMAT_TEXT) return 1;
-    return dataset_pieces(d, (int64_t)d->lengths[2 * i] - d->options.encoder.n_prefix);
-}
-
-status_t dataset_finish(dataset_t *d) {
-    void *memory;
-    if (d->n_sequences >= 0) return ST_OK;
-    for (int k = 0; k < d->n_sources; k++) {
-        const source_t *s = &d->sources[k];
-        for (int64_t i = s->first_example; i < s->first_example + s->lines.n; i++) TRY(check_example(d, s, i));
-    }
-    free(d->start);
-    d->start = NULL;
-    TRY(buf_calloc(&memory, d->n + 1, sizeof *d->start, "sequence table"));
-    d->start = memory;
-    int64_t total = 0;
-    for (int k = 0; k < d->n_sources; k++) {
-        source_t *s = &d->sources[k];
-        int64_t end = s->first_example + s->lines.n;
-        for (int64_t i = s->first_example; i < end; i++) d->start[i + 1] = d->start[i] + example_adds(d, s, i);
-        int64_t added = d->start[end] - d->start[s->first_example];
-        s->first_sequence = total;
-        s->n_sequences = d->options.packing == PACKING_WRAPPED ? dataset_pieces(d, added) : added;
-        if (s->n_sequences == 0 && !d->options.route_field)
-            return st_raise(ST_INPUT, s->lines.path, "no token with a loss; give it longer documents");
-        total += s->n_sequences;
-    }
-    if (total == 0)
-        return st_raise(ST_INPUT, d->sources[0].lines.path,
-                        "no example has '%s' in the field '%s'; add some or leave this route out", d->options.route,
-                        d->options.route_field);
-    d->n_sequences = total;
-    for (int64_t i = 0; i < total; i++) {
-        int32_t tokens = dataset_sequence_tokens(d, i);
-        if (tokens > d->max_tokens) d->max_tokens = tokens;
-    }
-    return ST_OK;
 }

@@ -1,4 +1,4 @@
-/* A data set: JSONL files -> examples -> sequences of at most max_seq_length tokens (docs of the rules: interface.md
+/* A data set: files -> examples -> sequences of at most max_seq_length tokens (docs of the rules: interface.md
  * 5).
  *
  * Opening takes four moves, so that ranks can share the work of tokenising:
@@ -6,21 +6,29 @@
  *   dataset_scan     tokenises examples [lo, hi) to learn their lengths      each rank its share, *local*, OpenMP
  *   (the caller exchanges the array of dataset_lengths between the ranks)
  *   dataset_finish   checks the lengths and builds the table of sequences    every rank, *local*, same result
- * everywhere Then sequences are rendered and tokenised on demand. Memory is about 28 bytes an example; text and tokens
- * are not kept. The data set is read-only after dataset_finish and dataset_sequence is thread-safe.
+ * everywhere
+ * Then sequences are rendered and tokenised on demand. Memory is about 28 bytes an example, 36 with a template; text
+ * and tokens are not kept. The data set is read-only after dataset_finish and dataset_sequence is thread-safe.
  *
  * Sequences: an example is one sequence; a document longer than max_seq_length becomes pieces, each of which begins
  * with the tokenizer's prefix; with PACKING_WRAPPED the documents of a file are joined by EOS and cut into windows,
  * each of which begins with the prefix, too, and the last of which may be shorter. A last piece or window in which
  * nothing is predicted (a single token) is left out.
  *
+ * With a template (data/condition.h) every piece of a document carries the document's slots: prefix | slots before |
+ * piece | slots behind, at most max_seq_length tokens together. Lengths are those with all slots; a sequence in which
+ * some are dropped is shorter. EOS belongs to the body: it ends the last piece. Files may be token stores
+ * (data/token_store.h) as well as JSONL: fields are then read from the metadata.
+ *
  * Virtual tokens are no part of a sequence here: it has the labels that choose them, read from the fields that the
  * layout names, and keeps them when it is cut. A window has no labels and no route, so PACKING_WRAPPED excludes both.
  *
- * Errors are ST_INPUT and name `path:line`; of several bad examples, the first in file order is named. */
+ * Errors are ST_INPUT and name `path:line` (a document of a token store: `path:document i`); of several bad examples,
+ * the first in file order is named. */
 #pragma once
 #include <stdbool.h>
 #include <stdint.h>
+#include "data/condition.h"
 #include "data/render.h"
 
 typedef enum packing { PACKING_BEST_FIT, PACKING_WRAPPED, PACKING_NONE, PACKING_COUNT } packing_t;
@@ -55,6 +63,9 @@ typedef struct dataset_options {
     const char *route_field, *route;
     const char *const *routes; /* [n_routes] */
     int n_routes;
+    const condition_t *condition; /* what stands around documents; borrowed; NULL: nothing */
+    /* Only the examples whose number keeps the limit, as with a route; one without the number is an error by line. */
+    threshold_t filter; /* its strings are borrowed; field NULL: all */
 } dataset_options_t;
 
 typedef struct dataset dataset_t;
@@ -67,9 +78,8 @@ void dataset_close(dataset_t *d);
 int64_t dataset_examples(const dataset_t *d);
 /* Tokenises examples [lo, hi) and notes their lengths. */
 status_t dataset_scan(dataset_t *d, int64_t lo, int64_t hi);
-/* The lengths, for exchange between ranks: n = 2 * examples; example i owns items 2i (tokens) and 2i+1 (of these,
- * tokens with a loss). Items of examples that were not scanned here are -1 until the caller fills them in;
- * an example of another route has -2 and 0. */
+/* The lengths, for exchange between ranks: n is a multiple of the number of examples, each of which owns n / examples
+ * items in a row. Items of examples that were not scanned here are -1 until the caller fills them in. */
 void dataset_lengths(dataset_t *d, int32_t **lengths, int64_t *n);
 /* Checks every example and builds the table of sequences. */
 status_t dataset_finish(dataset_t *d);
@@ -90,9 +100,13 @@ void dataset_source_range(const dataset_t *d, int s, int64_t *first, int64_t *n,
 typedef struct dataset_scratch {
     strbuf_t line;
     sequence_t example;
-    int64_t cached; /* 1 + the example that stands in `example`; 0 for none */
+    condition_tokens_t slots; /* of it */
+    int64_t tokens;           /* of it, with prefix and EOS, without slots */
+    int64_t cached;           /* 1 + the example that stands in `example`; 0 for none */
 } dataset_scratch_t;
 void dataset_scratch_release(dataset_scratch_t *s);
 
-/* Replaces `out` by the ids and weights of a sequence. ST_INPUT when the file changed since it was scanned. */
-status_t dataset_sequence(const dataset_t *d, int64_t sequence, dataset_scratch_t *scratch, sequence_t *out);
+/* Replaces `out` by the ids and weights of a sequence. `place` is its place in the stream, which decides what dropout
+ * leaves out; -1 (evaluation): nothing. ST_INPUT when the file changed since it was scanned. */
+status_t dataset_sequence(const dataset_t *d, int64_t sequence, int64_t place, dataset_scratch_t *scratch,
+                          sequence_t *out);

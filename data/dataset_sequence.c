@@ -7,6 +7,7 @@
 void dataset_scratch_release(dataset_scratch_t *s) {
     strbuf_release(&s->line);
     sequence_release(&s->example);
+    condition_tokens_release(&s->slots);
     s->cached = 0;
 }
 
@@ -24,25 +25,13 @@ int32_t dataset_virtual_tokens(const dataset_t *d) {
     return virtual_slots(dataset_layout(d)) + virtual_prefix(dataset_layout(d));
 }
 int dataset_sources(const dataset_t *d) {
-    return d->n_sources;
+    return d->n_parts;
 }
 
 void dataset_source_range(const dataset_t *d, int s, int64_t *first, int64_t *n, double *weight) {
-    *first = d->sources[s].first_sequence;
-    *n = d->sources[s].n_sequences;
-    *weight = d->sources[s].weight;
-}
-
-int64_t dataset_pieces(const dataset_t *d, int64_t body) {
-    int64_t full = body / d->room, rest = body % d->room;
-    int64_t alone = d->options.encoder.n_prefix ? 0 : 1; /* without a prefix a single token predicts nothing */
-    return full + (rest > alone);
-}
-
-int64_t dataset_wrapped_tokens(const dataset_t *d, int64_t example) {
-    const source_t *s = dataset_source_of(d, example);
-    bool last = example + 1 == s->first_example + s->lines.n;
-    return d->lengths[2 * example] - d->options.encoder.n_prefix + (!d->options.append_eos && !last);
+    *first = d->parts[s].first_sequence;
+    *n = d->parts[s].n_sequences;
+    *weight = d->parts[s].weight;
 }
 
 status_t dataset_truncate(const dataset_t *d, const sequence_t *example, sequence_t *out) {
@@ -68,8 +57,42 @@ status_t dataset_truncate(const dataset_t *d, const sequence_t *example, sequenc
     return ST_OK;
 }
 
-static status_t render(const dataset_t *d, int64_t example, dataset_scratch_t *scratch) {
-    const source_t *s = dataset_source_of(d, example);
+/* --- rendering --- */
+
+static status_t find_route(const dataset_options_t *o, const json_t *object, bool *takes) {
+    int32_t route;
+    TRY(label_find(object, o->route_field, o->routes, o->n_routes, &route));
+    if (route < 0) return label_refuse(object, o->route_field, o->routes, o->n_routes);
+    *takes = strcmp(o->routes[route], o->route) == 0;
+    return ST_OK;
+}
+
+/* Whether the data set has the example: of its route and within its filter. */
+static status_t select_example(const dataset_options_t *o, const json_t *object, bool *takes) {
+    bool known;
+    *takes = true;
+    if (o->route_field) TRY(find_route(o, object, takes));
+    if (!*takes || !o->filter.field) return ST_OK;
+    TRY(threshold_test(&o->filter, object, false, &known, takes));
+    return known ? ST_OK
+                 : st_raise(ST_INPUT, NULL, "missing field '%s', which data.filter needs; add it as a number",
+                            o->filter.field);
+}
+
+/* What was learnt of the example when it was scanned still holds. */
+static status_t check_unchanged(const dataset_t *d, int64_t example, const dataset_scratch_t *scratch) {
+    const int32_t *item = dataset_items(d, example);
+    int64_t slots = d->options.condition ? scratch->slots.ids.len : 0;
+    if (scratch->tokens > INT32_MAX || slots > INT32_MAX)
+        return st_raise(ST_INPUT, NULL, "the line has more than 2^31 tokens; split it");
+    bool same = item[ITEM_TOKENS] < 0 ||
+                (item[ITEM_TOKENS] == scratch->tokens && (!d->options.condition || item[ITEM_SLOTS] == slots));
+    if (same) return ST_OK;
+    return st_raise(ST_INPUT, NULL, "the line changed while the file was in use; keep it unchanged during a run");
+}
+
+static status_t render(const dataset_t *d, int64_t example, const json_t *object, dataset_scratch_t *scratch) {
+    const part_t *p = dataset_part_of(d, example);
     const dataset_options_t *o = &d->options;
     render_options_t how = {.format = o->format,
                             .chat_template = o->chat_template,
@@ -77,48 +100,40 @@ static status_t render(const dataset_t *d, int64_t example, dataset_scratch_t *s
                             .append_eos = o->append_eos,
                             .layout = o->layout,
                             .label = o->label};
-    TRY(render_example(&o->encoder, &how, NULL, scratch->line.data, scratch->line.len, &scratch->example));
-    if (scratch->example.format != s->format)
+    TRY(source_render(&p->source, example - p->first_example, object, &o->encoder, &how, &scratch->example,
+                      &scratch->tokens));
+    if (scratch->example.format != p->format)
         return st_raise(ST_INPUT, NULL,
                         "the line has the format %s, but the file begins with %s; give each format its own file",
-                        data_format_name(scratch->example.format), data_format_name(s->format));
-    if (scratch->example.ids.len > INT32_MAX)
-        return st_raise(ST_INPUT, NULL, "the line has more than 2^31 tokens; split it");
-    int32_t known = d->lengths[2 * example];
-    if (known >= 0 && known != scratch->example.ids.len)
-        return st_raise(ST_INPUT, NULL, "the line changed while the file was in use; keep it unchanged during a run");
-    return ST_OK;
+                        data_format_name(scratch->example.format), data_format_name(p->format));
+    if (o->condition) TRY(condition_render(o->condition, &o->encoder, object, &scratch->slots));
+    return check_unchanged(d, example, scratch);
 }
 
-status_t dataset_render(const dataset_t *d, int64_t example, dataset_scratch_t *scratch) {
-    const source_t *s = dataset_source_of(d, example);
-    if (scratch->cached == example + 1) return ST_OK;
-    scratch->cached = 0;
-    TRY(jsonl_read(&s->lines, example - s->first_example, &scratch->line));
-    TRY(dataset_at(d, example, render(d, example, scratch)));
-    scratch->cached = example + 1;
-    return ST_OK;
-}
-
-static status_t find_route(const dataset_options_t *o, const strbuf_t *text, int32_t *route) {
-    json_t *line = NULL;
-    TRY(json_line_parse(text->data, text->len, &line));
-    status_t st = label_find(line, o->route_field, o->routes, o->n_routes, route);
-    if (st == ST_OK && *route < 0) st = label_refuse(line, o->route_field, o->routes, o->n_routes);
-    json_decref(line);
+static status_t take_example(const dataset_t *d, int64_t example, dataset_scratch_t *scratch, bool *takes) {
+    json_t *object = NULL;
+    TRY(json_line_parse(scratch->line.data, scratch->line.len, &object));
+    status_t st = takes ? select_example(&d->options, object, takes) : ST_OK;
+    if (st == ST_OK && (!takes || *takes)) {
+        st = render(d, example, object, scratch);
+        if (st == ST_OK) scratch->cached = example + 1;
+    }
+    json_decref(object);
     return st;
 }
 
-status_t dataset_takes_route(const dataset_t *d, int64_t example, dataset_scratch_t *scratch, bool *takes) {
-    const source_t *s = dataset_source_of(d, example);
-    int32_t route;
-    *takes = true;
-    if (!d->options.route_field) return ST_OK;
-    TRY(jsonl_read(&s->lines, example - s->first_example, &scratch->line));
-    TRY(dataset_at(d, example, find_route(&d->options, &scratch->line, &route)));
-    *takes = strcmp(d->options.routes[route], d->options.route) == 0;
-    return ST_OK;
+status_t dataset_render(const dataset_t *d, int64_t example, dataset_scratch_t *scratch, bool *takes) {
+    const part_t *p = dataset_part_of(d, example);
+    if (scratch->cached == example + 1) {
+        if (takes) *takes = true;
+        return ST_OK;
+    }
+    scratch->cached = 0;
+    TRY(source_text(&p->source, example - p->first_example, &scratch->line));
+    return dataset_at(d, example, take_example(d, example, scratch, takes));
 }
+
+/* --- sequences --- */
 
 /* The last i in [lo, hi) with start[i] <= value; examples that add nothing are passed over. */
 static int64_t find_start(const dataset_t *d, int64_t lo, int64_t hi, int64_t value) {
@@ -134,52 +149,75 @@ static int64_t find_start(const dataset_t *d, int64_t lo, int64_t hi, int64_t va
 
 /* Where a sequence's tokens stand. */
 typedef struct place {
-    const source_t *source;
+    const part_t *part;
     int64_t example; /* that it is or that its piece is of; wrapped: in which the window begins */
     int64_t from;    /* first token of the body of that example */
     int64_t tokens;  /* of the body, of a whole example that is no document: with prefix, cut */
 } place_t;
 
-static place_t locate(const dataset_t *d, int64_t sequence) {
-    int lo = 0, hi = d->n_sources - 1;
+static const part_t *part_of_sequence(const dataset_t *d, int64_t sequence) {
+    int lo = 0, hi = d->n_parts - 1;
     while (lo < hi) {
         int mid = (lo + hi + 1) / 2;
-        if (d->sources[mid].first_sequence <= sequence)
+        if (d->parts[mid].first_sequence <= sequence)
             lo = mid;
         else
             hi = mid - 1;
     }
-    const source_t *s = &d->sources[lo];
-    int64_t first = s->first_example, end = first + s->lines.n, local = sequence - s->first_sequence;
-    place_t p = {.source = s};
+    return &d->parts[lo];
+}
+
+static int64_t least(int64_t a, int64_t b) {
+    return a < b ? a : b;
+}
+
+static place_t locate(const dataset_t *d, int64_t sequence) {
+    const part_t *part = part_of_sequence(d, sequence);
+    int64_t first = part->first_example, end = first + part->source.n, local = sequence - part->first_sequence;
+    place_t p = {.part = part};
     if (d->options.packing == PACKING_WRAPPED) {
-        int64_t at = d->start[first] + local * d->room, left = d->start[end] - at;
+        int64_t room = dataset_wrapped_shape(d, 0).room, at = d->start[first] + local * room;
         p.example = find_start(d, first, end, at);
         p.from = at - d->start[p.example];
-        p.tokens = left < d->room ? left : d->room;
+        p.tokens = least(d->start[end] - at, room);
         return p;
     }
     p.example = find_start(d, first, end, d->start[first] + local);
-    int64_t tokens = d->lengths[2 * p.example];
-    if (s->format != FORMAT_TEXT) {
-        p.tokens = tokens < d->options.max_seq_length ? tokens : d->options.max_seq_length;
+    if (part->format != FORMAT_TEXT) {
+        p.tokens = least(dataset_items(d, p.example)[ITEM_TOKENS], d->options.max_seq_length);
         return p;
     }
-    p.from = (d->start[first] + local - d->start[p.example]) * d->room;
-    int64_t left = tokens - d->options.encoder.n_prefix - p.from;
-    p.tokens = left < d->room ? left : d->room;
+    shape_t s = dataset_shape(d, p.example);
+    p.from = (d->start[first] + local - d->start[p.example]) * s.room;
+    p.tokens = least(s.body - p.from, s.room);
     return p;
+}
+
+/* Of the sequence at this place: a window's, or its document's. */
+static shape_t shape_at(const dataset_t *d, const place_t *p) {
+    return d->options.packing == PACKING_WRAPPED ? dataset_wrapped_shape(d, p->tokens) : dataset_shape(d, p->example);
 }
 
 int32_t dataset_sequence_tokens(const dataset_t *d, int64_t sequence) {
     place_t p = locate(d, sequence);
-    return (int32_t)(p.tokens + (p.source->format == FORMAT_TEXT ? d->options.encoder.n_prefix : 0));
+    if (p.part->format != FORMAT_TEXT) return (int32_t)p.tokens;
+    return (int32_t)(d->options.encoder.n_prefix + shape_at(d, &p).slots + p.tokens);
 }
 
 int32_t dataset_sequence_loss_tokens(const dataset_t *d, int64_t sequence) {
     place_t p = locate(d, sequence);
-    if (p.source->format != FORMAT_TEXT) return d->lengths[2 * p.example + 1];
-    return (int32_t)(p.tokens - (d->options.encoder.n_prefix == 0));
+    if (p.part->format != FORMAT_TEXT) return dataset_items(d, p.example)[ITEM_LOSS];
+    shape_t s = shape_at(d, &p);
+    return (int32_t)(dataset_document_loss(d) * (p.tokens - s.bare) + s.slot_loss);
+}
+
+/* Appends tokens [from, from + n) of the body of the example that was rendered last. */
+static status_t add_body(const dataset_t *d, int64_t example, int64_t from, int64_t n, const dataset_scratch_t *scratch,
+                         sequence_t *out) {
+    const part_t *p = dataset_part_of(d, example);
+    float w = (float)dataset_document_loss(d);
+    return source_add_body(&p->source, example - p->first_example, &scratch->example, &d->options.encoder, from, n, w,
+                           out);
 }
 
 /* Appends `n` tokens of the stream of joined documents. */
@@ -187,10 +225,11 @@ static status_t add_window(const dataset_t *d, place_t p, dataset_scratch_t *scr
     const encoder_t *e = &d->options.encoder;
     int64_t left = p.tokens, from = p.from;
     for (int64_t i = p.example; left > 0; i++, from = 0) {
-        TRY(dataset_render(d, i, scratch));
-        int64_t body = scratch->example.ids.len - e->n_prefix, take = body - from < left ? body - from : left;
+        if (d->start[i + 1] == d->start[i]) continue; /* left out */
+        TRY(dataset_render(d, i, scratch, NULL));
+        int64_t body = scratch->tokens - e->n_prefix, take = least(body - from, left);
         if (take > 0) {
-            TRY(sequence_add(out, scratch->example.ids.data + e->n_prefix + from, take, 1.0f));
+            TRY(add_body(d, i, from, take, scratch, out));
             left -= take;
         }
         if (left > 0 && dataset_wrapped_tokens(d, i) > body) { /* joined by an EOS that is not the document's own */
@@ -201,27 +240,33 @@ static status_t add_window(const dataset_t *d, place_t p, dataset_scratch_t *scr
     return ST_OK;
 }
 
-status_t dataset_sequence(const dataset_t *d, int64_t sequence, dataset_scratch_t *scratch, sequence_t *out) {
+/* Appends a piece of a document and what stands around it. */
+static status_t add_piece(const dataset_t *d, place_t p, int64_t draw, dataset_scratch_t *scratch, sequence_t *out) {
+    const condition_t *c = d->options.condition;
+    TRY(dataset_render(d, p.example, scratch, NULL));
+    memcpy(out->label, scratch->example.label, sizeof out->label);
+    if (c) TRY(condition_add_head(c, &scratch->slots, draw, out));
+    out->n_prompt = out->ids.len;
+    TRY(add_body(d, p.example, p.from, p.tokens, scratch, out));
+    return c ? condition_add_tail(c, &scratch->slots, draw, out) : ST_OK;
+}
+
+status_t dataset_sequence(const dataset_t *d, int64_t sequence, int64_t draw, dataset_scratch_t *scratch,
+                          sequence_t *out) {
     const encoder_t *e = &d->options.encoder;
     if (sequence < 0 || sequence >= d->n_sequences)
         return st_raise(ST_INTERNAL, "dataset_sequence", "sequence %lld of %lld", (long long)sequence,
                         (long long)d->n_sequences);
     place_t p = locate(d, sequence);
-    if (p.source->format != FORMAT_TEXT) {
-        TRY(dataset_render(d, p.example, scratch));
+    if (p.part->format != FORMAT_TEXT) {
+        TRY(dataset_render(d, p.example, scratch, NULL));
         return dataset_truncate(d, &scratch->example, out);
     }
     sequence_clear(out);
     TRY(sequence_add(out, e->prefix, e->n_prefix, 0.0f));
     out->n_prefix = out->n_prompt = e->n_prefix;
     out->format = FORMAT_TEXT;
-    if (d->options.packing == PACKING_WRAPPED) {
-        TRY(add_window(d, p, scratch, out));
-    } else {
-        TRY(dataset_render(d, p.example, scratch));
-        TRY(sequence_add(out, scratch->example.ids.data + e->n_prefix + p.from, p.tokens, 1.0f));
-        memcpy(out->label, scratch->example.label, sizeof out->label);
-    }
+    TRY(d->options.packing == PACKING_WRAPPED ? add_window(d, p, scratch, out) : add_piece(d, p, draw, scratch, out));
     out->weight[0] = 0.0f;
     return ST_OK;
 }

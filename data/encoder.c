@@ -10,7 +10,12 @@ static int32_t token_id(const void *self, const char *text) {
 }
 
 encoder_t encoder_of_tokenizer(const struct tokenizer *t) {
-    encoder_t e = {.self = t, .encode = encode, .token_id = token_id, .eos = tokenizer_eos(t)};
+    encoder_t e = {.self = t,
+                   .encode = encode,
+                   .token_id = token_id,
+                   .eos = tokenizer_eos(t),
+                   .n_ids = tokenizer_vocab_size(t),
+                   .fingerprint = tokenizer_fingerprint(t)};
     e.prefix = tokenizer_prefix(t, &e.n_prefix);
     return e;
 }

@@ -16,7 +16,9 @@ typedef struct encoder {
     int32_t (*token_id)(const void *self, const char *text); /* id of exactly this token, -1 if none */
     const int32_t *prefix; /* what stands in front of every sequence: BOS or nothing */
     int n_prefix;
-    int32_t eos; /* -1 if the model names none */
+    int32_t eos;          /* -1 if the model names none */
+    int32_t n_ids;        /* ids are below it; 0: unknown */
+    uint64_t fingerprint; /* of the tokenizer: a token store with another one does not fit */
 } encoder_t;
 
 /* The encoder of a real tokenizer, which must outlive it. */

@@ -233,13 +233,10 @@ static status_t render_line(const render_t *r) {
     return ST_OK;
 }
 
-static status_t render_json(render_t *r, const char *json, size_t n) {
-    json_t *line = NULL;
-    TRY(json_line_parse(json, n, &line));
-    r->line = line;
-    status_t st = render_line(r);
-    json_decref(line);
-    return st;
+status_t render_object(const encoder_t *e, const render_options_t *o, const json_t *line, sequence_t *out) {
+    const render_t r = {.encoder = e, .options = o, .line = line, .out = out};
+    sequence_clear(out);
+    return render_line(&r);
 }
 
 /* Functions above name the fault alone; the place is put in front once, here. */
@@ -249,9 +246,13 @@ static status_t at_place(status_t st, const char *where) {
 
 status_t render_example(const encoder_t *e, const render_options_t *o, const char *where, const char *json, size_t n,
                         sequence_t *out) {
-    render_t r = {.encoder = e, .options = o, .out = out};
-    sequence_clear(out);
-    return at_place(render_json(&r, json, n), where);
+    json_t *line = NULL;
+    status_t st = json_line_parse(json, n, &line);
+    if (st == ST_OK) {
+        st = render_object(e, o, line, out);
+        json_decref(line);
+    }
+    return at_place(st, where);
 }
 
 status_t render_detect(const char *where, const char *json, size_t n, data_format_t *out) {

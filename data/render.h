@@ -66,7 +66,11 @@ status_t sequence_add(sequence_t *s, const int32_t *ids, int64_t n, float w);
 /* Gives ids[from..] the weight w: after ids were appended to `ids` directly. */
 status_t sequence_weigh(sequence_t *s, int64_t from, float w);
 
-/* Renders the JSON object in json[0..n) into `out` (cleared first; undefined on failure). */
+struct json_t; /* jansson.h */
+
+/* Renders a JSON object into `out` (cleared first; undefined on failure). The message has no place. */
+status_t render_object(const encoder_t *e, const render_options_t *o, const struct json_t *line, sequence_t *out);
+/* The same for the object written in json[0..n) into `out` (cleared first; undefined on failure). */
 status_t render_example(const encoder_t *e, const render_options_t *o, const char *where, const char *json, size_t n,
                         sequence_t *out);
 

@@ -24,10 +24,11 @@ static inline void philox4x32(const uint32_t ctr[4], const uint32_t key[2], uint
 
 /* Streams: what a random value is for. One row per purpose, so that no two purposes share values. */
 typedef enum rng_stream {
-    RNG_INIT = 1,    /* initial values of a trainable tensor */
-    RNG_DROPOUT = 2, /* dropout masks */
-    RNG_SHUFFLE = 3, /* order of the training stream */
-    RNG_SAMPLE = 4,  /* sampling of generated tokens */
+    RNG_INIT = 1,      /* initial values of a trainable tensor */
+    RNG_DROPOUT = 2,   /* dropout masks */
+    RNG_SHUFFLE = 3,   /* order of the training stream */
+    RNG_SAMPLE = 4,    /* sampling of generated tokens */
+    RNG_CONDITION = 5, /* which slots of a template are left out */
 } rng_stream_t;
 
 /* Four 32-bit words for (seed, stream, step, index). */

@@ -55,7 +55,7 @@ static void expect(const dataset_t *d, int64_t i, const char *want) {
     dataset_scratch_t scratch = {0};
     sequence_t s = {0};
     strbuf_t text = {0};
-    if (dataset_sequence(d, i, &scratch, &s) != ST_OK) fail_msg("%s", st_message());
+    if (dataset_sequence(d, i, -1, &scratch, &s) != ST_OK) fail_msg("%s", st_message());
     show(&s, &text);
     assert_string_equal(text.data, want);
     assert_int_equal(s.ids.len, dataset_sequence_tokens(d, i));
@@ -96,7 +96,7 @@ static void test_nul_is_text(void **state) {
     dataset_t *d = open_text("{\"text\": \"a\\u0000b\"}", options(false));
     dataset_scratch_t scratch = {0};
     sequence_t s = {0};
-    assert_int_equal(dataset_sequence(d, 0, &scratch, &s), ST_OK);
+    assert_int_equal(dataset_sequence(d, 0, -1, &scratch, &s), ST_OK);
     assert_int_equal(s.ids.len, 4);
     assert_int_equal(s.ids.data[1], 0);
     sequence_release(&s);
@@ -279,7 +279,7 @@ static void test_batch(void **state) {
     batch_t b;
     assert_int_equal(batch_init(&b, 8), ST_OK);
     const int64_t sequences[] = {9, 1, 9, 0}, index[] = {1, 3};
-    assert_int_equal(batch_fill(&b, d, sequences, index, 2), ST_OK); /* d e f <E>, a b c <E> */
+    assert_int_equal(batch_fill(&b, d, sequences, -1, index, 2), ST_OK); /* d e f <E>, a b c <E> */
     assert_int_equal(b.n_tokens, 8);
     assert_int_equal(b.n_seqs, 2);
     assert_int_equal(b.n_loss, 5);
@@ -295,7 +295,7 @@ static void test_batch(void **state) {
     assert_true(b.token_key[7] == (UINT64_C(3) << 32 | 3));
     batch_release(&b);
     assert_int_equal(batch_init(&b, 7), ST_OK);
-    assert_int_equal(batch_fill(&b, d, sequences, index, 2), ST_INTERNAL);
+    assert_int_equal(batch_fill(&b, d, sequences, -1, index, 2), ST_INTERNAL);
     batch_release(&b);
     dataset_close(d);
 }

@@ -34,7 +34,7 @@ static dataset_options_t options(const virtual_layout_t *v) {
 static void check_labels(const dataset_t *d, int64_t i, int32_t first, int32_t second) {
     dataset_scratch_t scratch = {0};
     sequence_t s = {0};
-    ok(dataset_sequence(d, i, &scratch, &s));
+    ok(dataset_sequence(d, i, -1, &scratch, &s));
     assert_int_equal(s.label[0], first);
     assert_int_equal(s.label[1], second);
     assert_int_equal(s.label[2], -1);

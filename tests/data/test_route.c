@@ -43,7 +43,7 @@ static dataset_options_t options(const char *route) {
 static void expect(const dataset_t *d, int64_t i, const char *want) {
     dataset_scratch_t scratch = {0};
     sequence_t s = {0};
-    ok(dataset_sequence(d, i, &scratch, &s));
+    ok(dataset_sequence(d, i, -1, &scratch, &s));
     assert_int_equal(s.ids.len, (int64_t)strlen(want));
     assert_int_equal(s.ids.len, dataset_sequence_tokens(d, i));
     for (int64_t k = 0; k < s.ids.len; k++) assert_int_equal(s.ids.data[k], want[k] == '.' ? BYTE_EOS : want[k]);
@@ -142,7 +142,7 @@ static void test_pieces(void **state) {
     sequence_t s = {0};
     const int32_t want[] = {1, 1, 0};
     for (int64_t i = 0; i < 3; i++) {
-        ok(dataset_sequence(d, i, &scratch, &s));
+        ok(dataset_sequence(d, i, -1, &scratch, &s));
         assert_int_equal(s.label[field], want[i]);
     }
     sequence_release(&s);

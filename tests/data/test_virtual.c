@@ -276,7 +276,7 @@ static void test_dataset_batch(void **state) {
     assert_int_equal(dataset_sequence_tokens(d, 2), 3);
     ok(batch_init(&b, 4 + 4 + 3 + 3 * 5));
     const int64_t index[] = {0, 1, 2};
-    ok(batch_fill(&b, d, index, index, 3));
+    ok(batch_fill(&b, d, index, -1, index, 3));
     assert_int_equal(b.n_tokens, 11 + 6);
     assert_int_equal(b.n_prefix, 9);
     EXPECT(b.ids, BYTE_BOS, 0, 'q', 0, 'x', BYTE_EOS, BYTE_BOS, 0, 0, 'a', 'b', 'c', BYTE_BOS, 0, 0, 'd', BYTE_EOS);
@@ -310,7 +310,7 @@ static void test_wrapped(void **state) {
     ok(text_dataset(dir, &text, 1, o, &d));
     ok(batch_init(&b, 10));
     const int64_t index[] = {0, 1};
-    ok(batch_fill(&b, d, index, index, 2));
+    ok(batch_fill(&b, d, index, -1, index, 2));
     EXPECT(b.slot, -1, 0, -1, -1, -1, -1, 0, -1, -1, -1);
     EXPECT(b.ids, BYTE_BOS, 0, 'a', 'b', BYTE_EOS, BYTE_BOS, 0, 'c', 'd', BYTE_EOS);
     batch_release(&b);

@@ -49,7 +49,7 @@ static void read_all(const dataset_t *d, int32_t limit) {
     assert(batch_init(&b, limit + dataset_virtual_tokens(d)) == ST_OK);
     for (int64_t i = 0; i < dataset_sequences(d); i++) {
         const int64_t zero = 0;
-        status_t st = batch_fill(&b, d, &i, &zero, 1);
+        status_t st = batch_fill(&b, d, &i, -1, &zero, 1);
         assert(st == ST_OK);
         assert(b.n_tokens == dataset_sequence_tokens(d, i) + virtual_slots(v));
         assert(b.n_tokens <= limit + virtual_slots(v));

@@ -106,7 +106,7 @@ static status_t match_share(eval_t *e, comm_t *comm, group_t *g) {
     status_t st = ST_OK;
     for (int64_t i = comm_rank(comm); i < n && st == ST_OK; i += comm_size(comm)) {
         sequence_t *s = &g->prompt[g->n];
-        st = dataset_sequence(e->set, i, &scratch, s);
+        st = dataset_sequence(e->set, i, -1, &scratch, s);
         if (st != ST_OK || !has_answer(s)) continue;
         int64_t end = s->ids.len;
         if (eos >= 0 && e->settings.append_eos && s->ids.data[end - 1] == eos) end--;
@@ -138,8 +138,13 @@ static status_t exact_match(eval_t *e, comm_t *comm) {
 static status_t evaluate(eval_t *e, comm_t *comm, evaluation_t *result) {
     TRY(comm_agree(comm, open_target(e)));
     const dataset_source_t source = {e->data, 1.0};
-    TRY(dataload_open(comm, &e->settings, &e->loaded.layout, e->label, &source, 1,
-                      encoder_of_tokenizer(e->loaded.tokenizer), &e->set));
+    const dataload_t load = {.config = &e->settings,
+                             .sources = &source,
+                             .n_sources = 1,
+                             .encoder = encoder_of_tokenizer(e->loaded.tokenizer),
+                             .layout = &e->loaded.layout,
+                             .label = e->label};
+    TRY(dataload_open(comm, &load, &e->set));
     int64_t longest = dataset_max_tokens(e->set) + dataset_virtual_tokens(e->set),
             capacity = longest > EVAL_TOKENS ? longest : EVAL_TOKENS;
     TRY(comm_agree(comm, evaluator_open(&e->loaded, e->set, PACKING_BEST_FIT, capacity, &e->evaluator)));

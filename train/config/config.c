@@ -20,7 +20,8 @@ status_t config_new_node(const config_load_t *l, yaml_kind_t kind, int line, cfg
     return ST_OK;
 }
 
-/* `model: path` is short for `model: {path: path}`, a list of one method for that method. */
+/* `model: path` is short for `model: {path: path}`, a list of one method for that method, `conditioning: none` for an
+ * empty section. */
 static status_t unfold_short_forms(config_load_t *l) {
     cfg_node_t *model = cfg_node_get(l->root, "model");
     if (model && model->kind == YAML_SCALAR && !cfg_node_is_null(model)) {
@@ -30,6 +31,13 @@ static status_t unfold_short_forms(config_load_t *l) {
         TRY(cfg_node_put(l->pool, map, "path", model));
     }
     cfg_node_t *method = cfg_node_get(l->root, "method");
+    cfg_node_t *conditioning = cfg_node_get(l->root, "conditioning");
+    bool none = conditioning && conditioning->kind == YAML_SCALAR && !strcmp(conditioning->text, "none");
+    if (none) {
+        cfg_node_t *empty;
+        TRY(config_new_node(l, YAML_SCALAR, conditioning->line, &empty));
+        TRY(cfg_node_put(l->pool, l->root, "conditioning", empty));
+    }
     bool single = method && method->kind == YAML_LIST && method->count == 1 && method->child->kind == YAML_MAP;
     return single ? cfg_node_put(l->pool, l->root, "method", method->child) : ST_OK;
 }
@@ -195,8 +203,7 @@ status_t config_bind_run(const config_load_t *l, config_t *out) {
     TRY(config_check_keys(l, "", l->root, config_top_fields, "model|method|adapters|data|conditioning|training"));
     for (int i = 0; i < CONFIG_SECTION_COUNT; i++) {
         const config_section_t *s = &config_sections[i];
-        bool required = !strcmp(s->name, "model") || !strcmp(s->name, "data");
-        TRY(get_section(l, s->name, required, &map[i]));
+        TRY(get_section(l, s->name, s->required, &map[i]));
         if (map[i]) TRY(config_check_keys(l, s->name, map[i], s->fields, ""));
         if (i == 0) TRY(config_bind_methods(l, out));
     }

@@ -54,11 +54,14 @@ typedef struct config_data {
     /* Only the examples whose field `route_field` says `route`, one of `routes`. All three are given or none. */
     const char *route_field, *route;
     cfg_strings_t routes;
+    threshold_t filter; /* only the training examples within it; field NULL: all */
 } config_data_t;
 
+/* What stands around documents (data/condition.h), and the tokens made for it. */
 typedef struct config_conditioning {
     cfg_strings_t special_tokens; /* tokens that the tokenizer learns */
     bool train_special_tokens;
+    cfg_template_t template; /* none: documents stand alone */
 } config_conditioning_t;
 
 typedef struct config_training {

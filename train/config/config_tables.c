@@ -23,8 +23,8 @@ const cfg_field_t config_model_fields[] = {
 
 #define R(...) ROW(config_data_t, __VA_ARGS__)
 const cfg_field_t config_data_fields[] = {
-    R(train, CFG_SOURCES, NULL, 0, 0, NULL, NULL, CFG_REQUIRED, "a JSONL file, or a list of them with weights"),
-    R(eval, CFG_PATH, NULL, 0, 0, NULL, NULL, CFG_FREE, "a JSONL file to evaluate on"),
+    R(train, CFG_SOURCES, NULL, 0, 0, NULL, NULL, CFG_REQUIRED, "a JSONL file or token store, or a list with weights"),
+    R(eval, CFG_PATH, NULL, 0, 0, NULL, NULL, CFG_FREE, "a JSONL file or token store to evaluate on"),
     R(format, CFG_CHOICE, "auto", 0, 0, "auto|text|prompt-completion|chat|alpaca|sharegpt", NULL, 0,
       "fields of an example"),
     R(chat_template, CFG_CHOICE, "chatml", 0, 0, "none|chatml|llama3|alpaca", NULL, 0, "how a chat is written as text"),
@@ -37,6 +37,7 @@ const cfg_field_t config_data_fields[] = {
     R(route_field, CFG_STRING, NULL, 0, 0, NULL, NULL, 0, "field of the examples that says which run is theirs"),
     R(route, CFG_STRING, NULL, 0, 0, NULL, NULL, 0, "what it says for this run"),
     R(routes, CFG_STRINGS, NULL, 0, 0, NULL, NULL, CFG_FREE, "all that it may say"),
+    R(filter, CFG_THRESHOLD, NULL, 0, 0, NULL, NULL, 0, "training examples by a number: {field, at_most | at_least}"),
     {0}};
 #undef R
 
@@ -50,6 +51,7 @@ const cfg_field_t config_method_fields[] = {
 const cfg_field_t config_conditioning_fields[] = {
     R(special_tokens, CFG_STRINGS, NULL, 0, 0, NULL, NULL, 0, "tokens that the tokenizer learns"),
     R(train_special_tokens, CFG_BOOL, "true", 0, 0, NULL, NULL, 0, "train the rows of new tokens beside the method"),
+    R(template, CFG_TEMPLATE, NULL, 0, 0, NULL, NULL, 0, "slots around the document, in order"),
     {0}};
 #undef R
 
@@ -93,7 +95,7 @@ const cfg_field_t config_top_fields[] = {
 #undef R
 
 const config_section_t config_sections[CONFIG_SECTION_COUNT] = {
-    {"model", config_model_fields, offsetof(config_t, model)},
-    {"data", config_data_fields, offsetof(config_t, data)},
-    {"conditioning", config_conditioning_fields, offsetof(config_t, conditioning)},
-    {"training", config_training_fields, offsetof(config_t, training)}};
+    {"model", config_model_fields, offsetof(config_t, model), true},
+    {"data", config_data_fields, offsetof(config_t, data), true},
+    {"conditioning", config_conditioning_fields, offsetof(config_t, conditioning), false},
+    {"training", config_training_fields, offsetof(config_t, training), false}};

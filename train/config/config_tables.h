@@ -14,6 +14,7 @@ typedef struct config_section {
     const char *name;
     const cfg_field_t *fields;
     size_t offset; /* in config_t */
+    bool required;
 } config_section_t;
 
 enum { CONFIG_SECTION_COUNT = 4 };

@@ -215,6 +215,12 @@ static status_t bind_value(const cfg_place_t *p, const cfg_node_t *node) {
         return cfg_bind_strings(p, node);
     case CFG_FIELDS:
         return cfg_bind_fields(p, node);
+    case CFG_THRESHOLD:
+        return cfg_bind_threshold(p, node);
+    case CFG_CHOOSE:
+        return cfg_bind_choose(p, node);
+    case CFG_TEMPLATE:
+        return cfg_bind_template(p, node);
     }
     return st_raise(ST_INTERNAL, p->field->name, "configuration row of unknown type");
 }

@@ -7,6 +7,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include "data/condition.h"
 #include "kernels/buf.h"
 #include "train/config/yaml_tree.h"
 
@@ -17,11 +18,14 @@ typedef enum cfg_type {
     CFG_REAL,   /* double, finite */
     CFG_STRING, /* const char *: one of `choices` if there are any; NULL when not given */
     CFG_PATH, /* const char *: a path of the file system, or a word of `choices` taken as it is; NULL when not given */
-    CFG_CHOICE,   /* int: index into `choices` */
-    CFG_PATTERNS, /* cfg_patterns_t */
-    CFG_SOURCES,  /* cfg_sources_t */
-    CFG_STRINGS,  /* cfg_strings_t: a list of texts */
-    CFG_FIELDS,   /* cfg_fields_t: one {field, values, num_virtual_tokens} or a list of them */
+    CFG_CHOICE,    /* int: index into `choices` */
+    CFG_PATTERNS,  /* cfg_patterns_t */
+    CFG_SOURCES,   /* cfg_sources_t */
+    CFG_STRINGS,   /* cfg_strings_t: a list of texts */
+    CFG_FIELDS,    /* cfg_fields_t: one {field, values, num_virtual_tokens} or a list of them */
+    CFG_THRESHOLD, /* threshold_t: {field, at_most} or {field, at_least} */
+    CFG_CHOOSE,    /* cfg_choose_t: a threshold with {then, else} */
+    CFG_TEMPLATE,  /* cfg_template_t: a list of slots, checked as a whole */
 } cfg_type_t;
 
 /* A name pattern as in PEFT: a regular expression (or word such as all-linear) or a list of suffixes. */
@@ -57,6 +61,17 @@ typedef struct cfg_fields {
     const cfg_choice_field_t *items; /* [count], no field twice */
     int count;                       /* 0 when not given */
 } cfg_fields_t;
+
+/* One of two texts by a number of the examples. */
+typedef struct cfg_choose {
+    threshold_t threshold;        /* its field is NULL when not given */
+    const char *then, *otherwise; /* otherwise: NULL when not given */
+} cfg_choose_t;
+
+typedef struct cfg_template {
+    const condition_slot_t *items; /* [count] */
+    int count;                     /* 0 when not given */
+} cfg_template_t;
 
 /* flags */
 enum {
@@ -104,3 +119,5 @@ status_t cfg_format(const cfg_field_t *field, const void *base, strbuf_t *out);
 
 /* Appends `text` as a YAML scalar, quoted where needed. */
 status_t cfg_format_string(const char *text, strbuf_t *out);
+/* Appends the shortest number that reads back as the same double and that every reader of YAML takes for one. */
+status_t cfg_format_real(double v, strbuf_t *out);

@@ -3,11 +3,10 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
-#include "train/config/field.h"
+#include "train/config/field_impl.h"
 
-/* The shortest decimal that reads back as the same double, spelt so that every YAML reader takes it for a number: with
- * a point, also before an exponent (2.0e-05). */
-static status_t format_real(double v, strbuf_t *out) {
+/* Spelt with a point, also before an exponent (2.0e-05). */
+status_t cfg_format_real(double v, strbuf_t *out) {
     char text[40];
     for (int digits = 1; digits <= 17; digits++) {
         snprintf(text, sizeof text, "%.*g", digits, v);
@@ -121,7 +120,7 @@ static status_t format_sources(const cfg_sources_t *s, strbuf_t *out) {
         TRY(strbuf_adds(out, i ? ", {path: " : "[{path: "));
         TRY(format_path(s->items[i].path, out));
         TRY(strbuf_adds(out, ", weight: "));
-        TRY(format_real(s->items[i].weight, out));
+        TRY(cfg_format_real(s->items[i].weight, out));
         TRY(strbuf_adds(out, "}"));
     }
     return strbuf_adds(out, s->count ? "]" : "null");
@@ -140,7 +139,7 @@ status_t cfg_format(const cfg_field_t *field, const void *base, strbuf_t *out) {
     }
     case CFG_REAL: {
         double v = *(const double *)member;
-        return v == 0 && open ? strbuf_adds(out, "null") : format_real(v, out);
+        return v == 0 && open ? strbuf_adds(out, "null") : cfg_format_real(v, out);
     }
     case CFG_STRING: {
         const char *s = *(const char *const *)member;
@@ -163,6 +162,12 @@ status_t cfg_format(const cfg_field_t *field, const void *base, strbuf_t *out) {
     }
     case CFG_FIELDS:
         return format_fields(member, out);
+    case CFG_THRESHOLD:
+        return cfg_format_threshold(member, out);
+    case CFG_CHOOSE:
+        return cfg_format_choose(member, out);
+    case CFG_TEMPLATE:
+        return cfg_format_template(member, out);
     }
     return st_raise(ST_INTERNAL, field->name, "configuration row of unknown type");
 }

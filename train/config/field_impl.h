@@ -23,3 +23,13 @@ status_t cfg_bind_patterns(const cfg_place_t *p, const cfg_node_t *node);
 status_t cfg_bind_sources(const cfg_place_t *p, const cfg_node_t *node);
 status_t cfg_bind_strings(const cfg_place_t *p, const cfg_node_t *node);
 status_t cfg_bind_fields(const cfg_place_t *p, const cfg_node_t *node);
+/* A mapping inside of the value: every key has a row, then all are bound. */
+status_t cfg_bind_mapping(const cfg_place_t *p, const cfg_node_t *map, const cfg_field_t *fields, void *out);
+
+/* field_template.c: values of the data layer. */
+status_t cfg_bind_threshold(const cfg_place_t *p, const cfg_node_t *node);
+status_t cfg_bind_choose(const cfg_place_t *p, const cfg_node_t *node);
+status_t cfg_bind_template(const cfg_place_t *p, const cfg_node_t *node);
+status_t cfg_format_threshold(const threshold_t *t, strbuf_t *out);
+status_t cfg_format_choose(const cfg_choose_t *c, strbuf_t *out);
+status_t cfg_format_template(const cfg_template_t *t, strbuf_t *out);

@@ -40,8 +40,7 @@ status_t cfg_bind_patterns(const cfg_place_t *p, const cfg_node_t *node) {
     return ST_OK;
 }
 
-/* A mapping inside of the value: every key has a row, then all are bound. */
-static status_t bind_mapping(const cfg_place_t *p, const cfg_node_t *map, const cfg_field_t *fields, void *out) {
+status_t cfg_bind_mapping(const cfg_place_t *p, const cfg_node_t *map, const cfg_field_t *fields, void *out) {
     for (const cfg_node_t *c = map->child; c; c = c->next) {
         if (cfg_field_find(fields, c->key)) continue;
         nearest_t near = {.word = c->key};
@@ -72,7 +71,7 @@ static status_t bind_source(const cfg_place_t *p, const cfg_node_t *node, cfg_so
         return cfg_resolve_path(p, node, &out->path);
     }
     if (node->kind != YAML_MAP) return cfg_wrong_type(p, node, "a path, or a list of paths or {path, weight}");
-    return bind_mapping(p, node, source_fields, out);
+    return cfg_bind_mapping(p, node, source_fields, out);
 }
 
 status_t cfg_bind_sources(const cfg_place_t *p, const cfg_node_t *node) {
@@ -122,7 +121,7 @@ status_t cfg_bind_fields(const cfg_place_t *p, const cfg_node_t *node) {
     cfg_choice_field_t *items = memory;
     for (int i = 0; i < count; i++, c = c->next) {
         if (c->kind != YAML_MAP) return cfg_wrong_type(p, c, "{field, values} or a list of them");
-        TRY(bind_mapping(p, c, choice_fields, &items[i]));
+        TRY(cfg_bind_mapping(p, c, choice_fields, &items[i]));
         TRY(refuse_repeated_value(p, c->line, &items[i]));
         TRY(refuse_repeated_field(p, c->line, items, i));
     }

@@ -11,18 +11,19 @@ static status_t exchange(comm_t *comm, dataset_t *d) {
     int32_t *length;
     int64_t n, examples = dataset_examples(d), size = comm_size(comm), rank = comm_rank(comm);
     dataset_lengths(d, &length, &n);
-    int64_t lo = 2 * (examples * rank / size), hi = 2 * (examples * (rank + 1) / size);
+    int64_t items = examples ? n / examples : 0; /* of one example */
+    int64_t lo = items * (examples * rank / size), hi = items * (examples * (rank + 1) / size);
     for (int64_t i = 0; i < n; i++)
         if (i < lo || i >= hi) length[i] = 0;
     return comm_sum_i32(comm, length, n);
 }
 
-status_t dataload_open(comm_t *comm, const config_data_t *cfg, const virtual_layout_t *layout, const int32_t *label,
-                       const dataset_source_t *sources, int n_sources, encoder_t encoder, dataset_t **out) {
+status_t dataload_open(comm_t *comm, const dataload_t *load, dataset_t **out) {
+    const config_data_t *cfg = load->config;
     dataset_options_t o = {
-        .sources = sources,
-        .n_sources = n_sources,
-        .encoder = encoder,
+        .sources = load->sources,
+        .n_sources = load->n_sources,
+        .encoder = load->encoder,
         .format = (data_format_t)cfg->format,
         .chat_template = (chat_template_t)cfg->chat_template,
         .max_seq_length = (int32_t)cfg->max_seq_length,
@@ -30,13 +31,15 @@ status_t dataload_open(comm_t *comm, const config_data_t *cfg, const virtual_lay
         .truncation = (truncation_t)cfg->truncation,
         .train_on_inputs = cfg->train_on_inputs,
         .append_eos = cfg->append_eos,
-        .layout = layout,
-        .label = label,
+        .layout = load->layout,
+        .label = load->label,
         .route_field = cfg->route_field,
         .route = cfg->route,
         .routes = cfg->routes.items,
         .n_routes = cfg->routes.count,
+        .condition = load->condition,
     };
+    if (load->filter) o.filter = *load->filter;
     dataset_t *d = NULL;
     status_t st = comm_agree(comm, dataset_open(&o, &d));
     if (st == ST_OK) st = comm_agree(comm, scan_share(comm, d));

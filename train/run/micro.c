@@ -50,7 +50,8 @@ void micro_plan_release(micro_plan_t *p) {
     memset(p, 0, sizeof *p);
 }
 
-status_t micro_fill(const micro_plan_t *p, const dataset_t *d, const int64_t *sequences, int64_t m, batch_t *batch) {
-    int64_t first = p->pack.start[m];
-    return batch_fill(batch, d, sequences, p->pack.order + first, p->pack.start[m + 1] - first);
+status_t micro_fill(const micro_plan_t *p, const dataset_t *d, const int64_t *sequences, int64_t first, int64_t m,
+                    batch_t *batch) {
+    int64_t begin = p->pack.start[m], n = p->pack.start[m + 1] - begin;
+    return batch_fill(batch, d, sequences, first, p->pack.order + begin, n);
 }

@@ -21,5 +21,6 @@ status_t micro_plan_reserve(micro_plan_t *p, int64_t n, int64_t capacity);
 status_t micro_plan(micro_plan_t *p, const dataset_t *d, const int64_t *sequences, int64_t n, packing_t kind,
                     int64_t capacity);
 void micro_plan_release(micro_plan_t *p);
-/* Fills `batch` with micro-batch m of the plan. */
-status_t micro_fill(const micro_plan_t *p, const dataset_t *d, const int64_t *sequences, int64_t m, batch_t *batch);
+/* Fills `batch` with micro-batch m of the plan. `first`: the place in the stream of sequences[0], -1 without one. */
+status_t micro_fill(const micro_plan_t *p, const dataset_t *d, const int64_t *sequences, int64_t first, int64_t m,
+                    batch_t *batch);

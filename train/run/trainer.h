@@ -19,6 +19,7 @@ typedef struct trainer {
     comm_t *comm;
     loaded_t loaded;
     dataset_source_t *sources; /* [data.train] */
+    condition_t *condition; /* what stands around documents; NULL: nothing */
     dataset_t *train_data, *eval_data;
     stream_t *stream;
     stream_step_t step_sequences;

@@ -15,6 +15,12 @@
 #include "train/run/signals.h"
 #include "train/run/trainer.h"
 
+static status_t open_condition(trainer_t *t) {
+    const cfg_template_t *slots = &t->config->conditioning.template;
+    const condition_use_t use = {.seed = (uint64_t)t->config->training.seed};
+    return slots->count ? condition_open(slots->items, slots->count, &use, &t->condition) : ST_OK;
+}
+
 static status_t open_model(trainer_t *t, const trainer_t *base) {
     TRY(loaded_open_methods(t->config, base ? &base->loaded : NULL, &t->loaded));
     long long length = (long long)t->config->data.max_seq_length;
@@ -34,17 +40,28 @@ static status_t open_model(trainer_t *t, const trainer_t *base) {
     t->sources = p;
     for (int i = 0; i < train->count; i++)
         t->sources[i] = (dataset_source_t){train->items[i].path, train->items[i].weight};
+    TRY(open_condition(t));
     return config_dump(t->config, &t->config_yaml);
 }
 
 /* Collective, with agreements of its own: nothing may fail on one rank alone in here. */
 static status_t open_data(trainer_t *t) {
     const config_data_t *c = &t->config->data;
-    encoder_t encoder = encoder_of_tokenizer(t->loaded.tokenizer);
-    TRY(dataload_open(t->comm, c, &t->loaded.layout, NULL, t->sources, c->train.count, encoder, &t->train_data));
-    if (c->eval) {
+    dataload_t load = {.config = c,
+                       .sources = t->sources,
+                       .n_sources = c->train.count,
+                       .encoder = encoder_of_tokenizer(t->loaded.tokenizer),
+                       .layout = &t->loaded.layout,
+                       .condition = t->condition,
+                       .filter = &c->filter};
+    TRY(dataload_open(t->comm, &load, &t->train_data));
+    if (c->eval) { /* of documents alone, so that losses are comparable whatever a run trains with */
         const dataset_source_t eval = {c->eval, 1.0};
-        TRY(dataload_open(t->comm, c, &t->loaded.layout, NULL, &eval, 1, encoder, &t->eval_data));
+        load.sources = &eval;
+        load.n_sources = 1;
+        load.condition = NULL;
+        load.filter = NULL;
+        TRY(dataload_open(t->comm, &load, &t->eval_data));
         t->has_eval = true;
     }
     return ST_OK;
@@ -197,6 +214,7 @@ void trainer_close(trainer_t *t) {
     stream_close(t->stream);
     dataset_close(t->train_data);
     dataset_close(t->eval_data);
+    condition_close(t->condition);
     loaded_close(&t->loaded);
     strbuf_release(&t->config_yaml);
     free(t->sources);

@@ -29,7 +29,7 @@ static status_t plan_step(trainer_t *t) {
 }
 
 static status_t run_micro(trainer_t *t, int64_t m, float *grad) {
-    TRY(micro_fill(&t->plan, t->train_data, t->step_sequences.sequences, m, &t->batch));
+    TRY(micro_fill(&t->plan, t->train_data, t->step_sequences.sequences, t->step_sequences.first, m, &t->batch));
     comm_beat(t->comm, "forward and backward");
     micro_load(&t->build, &t->batch);
     tape_set_step(t->build.tape, (op_step_t){(uint64_t)t->config->training.seed, (uint64_t)t->step, true});

@@ -1,0 +1,523 @@
+/* Conditional pretraining: exact ids and weights of documents with slots around them. A byte is a token. */
+#include <jansson.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <cmocka.h>
+#include "data/batch.h"
+#include "data/condition_impl.h"
+#include "tests/data/common_bytes.h"
+#include "tests/data/common_dataset.h"
+#include "tests/data/common_files.h"
+
+static char *dir;
+
+static int setup(void **state) {
+    (void)state;
+    dir = scratch_create();
+    return 0;
+}
+
+static int teardown(void **state) {
+    (void)state;
+    scratch_remove(dir);
+    return 0;
+}
+
+static void ok(status_t st) {
+    if (st != ST_OK) fail_msg("%s", st_message());
+}
+
+static const condition_slot_t document = {.kind = SLOT_DOCUMENT, .text = "{text}", .loss = true};
+static const condition_slot_t url = {.kind = SLOT_METADATA, .text = "<{u}>"};
+static const condition_slot_t end = {.kind = SLOT_SUFFIX, .text = "[{n}]", .loss = true};
+
+static condition_t *template_of(const condition_slot_t *slots, int n, uint64_t seed) {
+    condition_t *c;
+    ok(condition_open(slots, n, &(condition_use_t){.seed = seed}, &c));
+    return c;
+}
+
+static dataset_options_t options(const condition_t *c, bool bos) {
+    return (dataset_options_t){.encoder = bytes_encoder(bos), .max_seq_length = 8, .append_eos = true, .condition = c};
+}
+
+/* ids as text, '^' BOS and '.' EOS, with the weights below: "^<a>bc." and "00001 1 1". */
+static void expect_at(const dataset_t *d, int64_t i, int64_t place, const char *want, const char *weights) {
+    dataset_scratch_t scratch = {0};
+    sequence_t s = {0};
+    char got[128] = "", weight[128] = "";
+    ok(dataset_sequence(d, i, place, &scratch, &s));
+    for (int64_t k = 0; k < s.ids.len; k++) {
+        got[k] = s.ids.data[k] == BYTE_EOS ? '.' : s.ids.data[k] == BYTE_BOS ? '^' : (char)s.ids.data[k];
+        weight[k] = s.weight[k] == 0 ? '0' : s.weight[k] == 1 ? '1' : '?';
+    }
+    assert_string_equal(got, want);
+    assert_string_equal(weight, weights);
+    sequence_release(&s);
+    dataset_scratch_release(&scratch);
+}
+
+static void expect(const dataset_t *d, int64_t i, const char *want, const char *weights) {
+    int32_t loss = 0;
+    for (const char *w = weights; *w; w++) loss += *w == '1';
+    expect_at(d, i, -1, want, weights);
+    assert_int_equal(dataset_sequence_tokens(d, i), strlen(want));
+    assert_int_equal(dataset_sequence_loss_tokens(d, i), loss);
+}
+
+static dataset_t *open_text(const char *text, dataset_options_t o) {
+    dataset_t *d = NULL;
+    ok(text_dataset(dir, &text, 1, o, &d));
+    return d;
+}
+
+static void refuse(const char *text, dataset_options_t o, status_t status, const char *want) {
+    dataset_t *d = NULL;
+    assert_int_equal(text_dataset(dir, &text, 1, o, &d), status);
+    if (!strstr(st_message(), want)) fail_msg("'%s' is not in '%s'", want, st_message());
+}
+
+/* Every piece carries the slots; the first token of a body is predicted from them. */
+static void test_pieces(void **state) {
+    (void)state;
+    const condition_slot_t slots[] = {url, document, end};
+    const char *text = "{\"text\": \"abcdef\", \"u\": \"x\", \"n\": 7}\n{\"text\": \"ab\", \"u\": \"\", \"n\": true}\n";
+    condition_t *c = template_of(slots, 2, 1);
+    dataset_t *d = open_text(text, options(c, true));
+    assert_int_equal(dataset_sequences(d), 3);
+    expect(d, 0, "^<x>abcd", "00001111");
+    expect(d, 1, "^<x>ef.", "0000111");
+    expect(d, 2, "^<>ab.", "000111");
+    dataset_close(d);
+    d = open_text(text, options(c, false)); /* without BOS nothing predicts the first token of all */
+    assert_int_equal(dataset_sequences(d), 3);
+    expect(d, 0, "<x>abcde", "00011111");
+    expect(d, 1, "<x>f.", "00011");
+    dataset_close(d);
+    condition_close(c);
+
+    c = template_of(slots, 3, 1);
+    dataset_options_t o = options(c, true);
+    o.max_seq_length = 10;
+    d = open_text(text, o);
+    expect(d, 0, "^<x>abc[7]", "0000111111");
+    expect(d, 1, "^<x>def[7]", "0000111111");
+    expect(d, 2, "^<x>.[7]", "00001111");
+    expect(d, 3, "^<>a[true]", "0001111111");
+    expect(d, 4, "^<>b[true]", "0001111111");
+    expect(d, 5, "^<>.[true]", "0001111111");
+    assert_int_equal(dataset_max_tokens(d), 10);
+    dataset_close(d);
+    condition_close(c);
+}
+
+/* No BOS and nothing in front: the first token of every piece has no loss, and a piece of one token is none, unless
+ * what stands behind it is predicted. */
+static void test_bare(void **state) {
+    (void)state;
+    condition_slot_t slots[] = {document, end};
+    const char *text = "{\"text\": \"abcdef\", \"n\": 7}\n";
+    condition_t *c = template_of(slots, 2, 1);
+    dataset_options_t o = options(c, false);
+    dataset_t *d = open_text(text, o);
+    assert_int_equal(dataset_sequences(d), 2);
+    expect(d, 0, "abcde[7]", "01111111");
+    expect(d, 1, "f.[7]", "01111");
+    dataset_close(d);
+    o.max_seq_length = 6;
+    o.append_eos = false;
+    d = open_text("{\"text\": \"abcd\", \"n\": 7}\n", o);
+    expect(d, 1, "d[7]", "0111");
+    dataset_close(d);
+    condition_close(c);
+
+    slots[1].loss = false;
+    c = template_of(slots, 2, 1);
+    o.condition = c;
+    d = open_text("{\"text\": \"abcd\", \"n\": 7}\n", o);
+    assert_int_equal(dataset_sequences(d), 1);
+    expect(d, 0, "abc[7]", "011000");
+    dataset_close(d);
+    o.max_seq_length = 4;
+    refuse("{\"text\": \"abcd\", \"n\": 7}\n", o, ST_INPUT,
+           "a.jsonl:1: the conditioning takes 3 tokens and leaves no room for the document within max_seq_length 4");
+    condition_close(c);
+}
+
+static void test_losses(void **state) {
+    (void)state;
+    condition_slot_t slots[] = {url, document, end};
+    const char *text = "{\"text\": \"abc\", \"u\": \"x\", \"n\": 7}\n";
+    slots[0].loss = true; /* PHF: control tokens are predicted, too */
+    slots[1].loss = false;
+    condition_t *c = template_of(slots, 3, 1);
+    dataset_options_t o = options(c, true);
+    o.max_seq_length = 20;
+    dataset_t *d = open_text(text, o);
+    expect(d, 0, "^<x>abc.[7]", "01110000111");
+    dataset_close(d);
+    o.encoder = bytes_encoder(false);
+    d = open_text(text, o);
+    expect(d, 0, "<x>abc.[7]", "0110000111");
+    dataset_close(d);
+    condition_close(c);
+    ok(condition_open(slots, 3, &(condition_use_t){.document_only = true}, &c)); /* losses that can be compared */
+    o.condition = c;
+    d = open_text(text, o);
+    expect(d, 0, "<x>abc.[7]", "0001111000");
+    dataset_close(d);
+    condition_close(c);
+}
+
+static void test_values(void **state) {
+    (void)state;
+    const struct {
+        const char *json, *want;
+    } cases[] = {
+        {"\"a\\u00e9\\n\"", "a\xc3\xa9\n"},
+        {"0", "0"},
+        {"-12345678901234", "-12345678901234"},
+        {"1.0", "1.0"},
+        {"0.1", "0.1"},
+        {"-2.50", "-2.5"},
+        {"1e22", "1e+22"},
+        {"1e15", "1000000000000000.0"},
+        {"1e16", "1e+16"},
+        {"0.0001", "0.0001"},
+        {"0.00001", "1e-05"},
+        {"1.7976931348623157e308", "1.7976931348623157e+308"},
+        {"5e-324", "5e-324"},
+        {"123456.789", "123456.789"},
+        {"0.30000000000000004", "0.30000000000000004"},
+        {"true", "true"},
+        {"false", "false"},
+    };
+    const condition_slot_t slots[] = {{.kind = SLOT_CONTROL, .text = "{{{v}}}"}, document};
+    condition_t *c = template_of(slots, 2, 1);
+    const encoder_t e = bytes_encoder(false);
+    condition_tokens_t t = {0};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        char line[128], want[128];
+        snprintf(line, sizeof line, "{\"v\": %s}", cases[i].json);
+        snprintf(want, sizeof want, "{%s}", cases[i].want);
+        json_t *object = json_loads(line, 0, NULL);
+        ok(condition_render(c, &e, object, &t));
+        if (strcmp(t.text.data ? t.text.data : "", "")) /* the document slot is the last one and has no text */
+            fail_msg("'%s' is left", t.text.data);
+        assert_int_equal(t.ids.len, strlen(want));
+        for (int64_t k = 0; k < t.ids.len; k++) assert_int_equal((char)t.ids.data[k], want[k]);
+        json_decref(object);
+    }
+    /* a second rendering of the same size takes no memory */
+    const void *ids = t.ids.data, *bytes = t.text.data;
+    json_t *object = json_loads("{\"v\": 3}", 0, NULL);
+    ok(condition_render(c, &e, object, &t));
+    assert_ptr_equal(ids, t.ids.data);
+    assert_ptr_equal(bytes, t.text.data);
+    json_decref(object);
+    condition_tokens_release(&t);
+    condition_close(c);
+}
+
+static void test_choose(void **state) {
+    (void)state;
+    condition_slot_t slots[] = {{.kind = SLOT_CONTROL,
+                                 .choose = {.field = "s", .limit = 0.5},
+                                 .then = "<|im_start|>",
+                                 .otherwise = "<|im_end|>"},
+                                document};
+    const char *text = "{\"text\": \"a\", \"s\": 0.25}\n{\"text\": \"b\", \"s\": 0.5}\n{\"text\": \"c\", \"s\": 1}\n";
+    const int32_t at_most[] = {BYTE_IM_START, BYTE_IM_START, BYTE_IM_END},
+                  at_least[] = {BYTE_IM_END, BYTE_IM_START, BYTE_IM_START};
+    for (int least = 0; least < 2; least++) {
+        slots[0].choose.at_least = least;
+        condition_t *c = template_of(slots, 2, 1);
+        dataset_t *d = open_text(text, options(c, true));
+        dataset_scratch_t scratch = {0};
+        sequence_t s = {0};
+        for (int i = 0; i < 3; i++) {
+            ok(dataset_sequence(d, i, 0, &scratch, &s));
+            assert_int_equal(s.ids.len, 4);
+            assert_int_equal(s.ids.data[1], least ? at_least[i] : at_most[i]);
+        }
+        sequence_release(&s);
+        dataset_scratch_release(&scratch);
+        dataset_close(d);
+        condition_close(c);
+    }
+    slots[0].then = "+";
+    slots[0].otherwise = NULL; /* nothing stands there then */
+    condition_t *c = template_of(slots, 2, 1);
+    dataset_t *d = open_text(text, options(c, true));
+    expect(d, 0, "^a.", "011");
+    expect(d, 2, "^+c.", "0011");
+    dataset_close(d);
+    refuse("{\"text\": \"a\", \"s\": 1}\n{\"text\": \"a\", \"s\": \"1\"}\n", options(c, true), ST_INPUT,
+           "a.jsonl:2: field 's' is a string; the template needs a number");
+    refuse("{\"text\": \"a\"}\n", options(c, true), ST_INPUT, "a.jsonl:1: missing field 's', which the template needs");
+    condition_close(c);
+}
+
+static void test_missing(void **state) {
+    (void)state;
+    condition_slot_t slots[] = {url, document};
+    const char *bad[][2] = {
+        {"{\"text\": \"a\"}", "missing field 'u', which the template needs; add it, or set 'missing: skip'"},
+        {"{\"text\": \"a\", \"u\": null}", "missing field 'u'"},
+        {"{\"text\": \"a\", \"u\": [1]}", "field 'u' is an array; the template needs a string, a number or a boolean"},
+        {"{\"text\": \"a\", \"u\": {}}", "field 'u' is an object"},
+        {"{\"text\": \"\", \"u\": \"x\"}", "the document is empty"},
+        {"{\"text\": 4, \"u\": \"x\"}", "field 'text' is a number"},
+        {"{\"u\": \"x\"}", "missing field 'text'"},
+        {"{\"text\": \"a\", \"u\": \"123456\"}", "the conditioning takes 8 tokens and leaves no room"},
+        {"{\"prompt\": \"a\", \"completion\": \"b\", \"u\": \"x\"}", "missing field 'text'"},
+        {"[1]", "expected a JSON object"},
+        {"{\"text\": \"a\", \"u\": \"\\ud800\"}", "invalid JSON"},
+    };
+    condition_t *c = template_of(slots, 2, 1);
+    dataset_options_t o = options(c, true);
+    o.format = FORMAT_TEXT;
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        char text[256], want[256];
+        snprintf(text, sizeof text, "{\"text\": \"a\", \"u\": \"x\"}\n\n%s\n", bad[i][0]);
+        snprintf(want, sizeof want, "a.jsonl:3: %s", bad[i][1]);
+        refuse(text, o, ST_INPUT, want);
+    }
+    condition_close(c);
+    slots[0].missing = MISSING_SKIP;
+    c = template_of(slots, 2, 1);
+    dataset_t *d = open_text("{\"text\": \"a\"}\n{\"text\": \"b\", \"u\": \"y\"}\n{\"text\": \"c\", \"u\": null}\n",
+                             options(c, true));
+    expect(d, 0, "^a.", "011");
+    expect(d, 1, "^<y>b.", "000011");
+    expect(d, 2, "^c.", "011");
+    dataset_close(d);
+    refuse("{\"text\": \"a\", \"u\": [1]}", options(c, true), ST_INPUT, "a.jsonl:1: field 'u' is an array");
+    condition_close(c);
+    slots[0].loss = true;
+    slots[1].loss = false;
+    c = template_of(slots, 2, 1);
+    refuse("{\"text\": \"a\"}\n", options(c, true), ST_INPUT, "a.jsonl:1: the example has no token with a loss");
+    condition_close(c);
+}
+
+/* Which slots are left out is a function of (seed, slot, place): not of packing, order or rank. */
+static void test_dropout(void **state) {
+    (void)state;
+    enum { PLACES = 2000 };
+    condition_slot_t slots[] = {url, {.kind = SLOT_CONTROL, .text = "!"}, document};
+    slots[0].dropout = 0.25;
+    slots[1].dropout = 0.5;
+    condition_t *c = template_of(slots, 3, 7), *other = template_of(slots, 3, 8);
+    int dropped[2] = {0}, both = 0, differ = 0;
+    for (int64_t p = 0; p < PLACES; p++) {
+        bool a = condition_drops(c, 0, p), b = condition_drops(c, 1, p);
+        dropped[0] += a;
+        dropped[1] += b;
+        both += a && b;
+        differ += a != condition_drops(other, 0, p);
+        assert_false(condition_drops(c, 2, p));
+        assert_false(condition_drops(c, 0, -1));
+    }
+    /* five standard deviations: sqrt(2000 * 0.25 * 0.75) = 19.4, sqrt(2000 * 0.5 * 0.5) = 22.4, ... */
+    assert_in_range(dropped[0], 500 - 97, 500 + 97);
+    assert_in_range(dropped[1], 1000 - 112, 1000 + 112);
+    assert_in_range(both, 250 - 74, 250 + 74);
+    assert_in_range(differ, 750 - 109, 750 + 109);
+
+    dataset_t *d = open_text("{\"text\": \"ab\", \"u\": \"x\"}\n", options(c, true));
+    const char *want[2][2] = {{"^<x>!ab.", "^<x>ab."}, {"^!ab.", "^ab."}};
+    const char *weights[2][2] = {{"00000111", "0000111"}, {"00111", "0111"}};
+    for (int64_t p = 0; p < 40; p++) {
+        int a = condition_drops(c, 0, p), b = condition_drops(c, 1, p);
+        expect_at(d, 0, p, want[a][b], weights[a][b]);
+    }
+    expect(d, 0, want[0][0], weights[0][0]); /* lengths are those with all slots */
+
+    /* micro-batches of a step, in any order, have the sequences of their places */
+    batch_t batch;
+    ok(batch_init(&batch, 64));
+    const int64_t sequences[] = {0, 0, 0, 0}, order[] = {2, 0, 3, 1};
+    for (int64_t first = 0; first < 20; first += 4) {
+        ok(batch_fill(&batch, d, sequences, first, order, 4));
+        for (int i = 0; i < 4; i++) {
+            int a = condition_drops(c, 0, first + order[i]), b = condition_drops(c, 1, first + order[i]);
+            assert_int_equal(batch.cu_seqlens[i + 1] - batch.cu_seqlens[i], strlen(want[a][b]));
+        }
+    }
+    batch_release(&batch);
+    dataset_close(d);
+    condition_close(c);
+    condition_close(other);
+
+    slots[0].dropout = 1;
+    c = template_of(slots, 3, 7);
+    for (int64_t p = 0; p < PLACES; p++) assert_true(condition_drops(c, 0, p));
+    condition_close(c);
+}
+
+static void test_filter(void **state) {
+    (void)state;
+    const char *text = "{\"text\": \"a\", \"s\": 0}\n{\"text\": \"b\", \"s\": 0.5}\n{\"text\": \"c\", \"s\": 2}\n";
+    dataset_options_t o = options(NULL, true);
+    o.filter = (threshold_t){.field = "s", .limit = 0.5};
+    dataset_t *d = open_text(text, o);
+    assert_int_equal(dataset_sequences(d), 2);
+    expect(d, 1, "^b.", "011");
+    dataset_close(d);
+    o.filter.at_least = true;
+    d = open_text(text, o);
+    assert_int_equal(dataset_sequences(d), 2);
+    expect(d, 0, "^b.", "011");
+    expect(d, 1, "^c.", "011");
+    dataset_close(d);
+    o.packing = PACKING_WRAPPED; /* joined documents are those within it */
+    d = open_text(text, o);
+    assert_int_equal(dataset_sequences(d), 1);
+    expect(d, 0, "^b.c.", "01111");
+    dataset_close(d);
+    o.packing = PACKING_BEST_FIT;
+    o.filter.limit = 3;
+    refuse(text, o, ST_INPUT, "a.jsonl: no example has a 's' of at least 3; change data.filter");
+    refuse("{\"text\": \"a\", \"s\": 4}\n{\"text\": \"b\"}\n", o, ST_INPUT,
+           "a.jsonl:2: missing field 's', which data.filter needs; add it as a number");
+    refuse("{\"text\": \"a\", \"s\": \"4\"}\n", o, ST_INPUT, "a.jsonl:1: field 's' is a string");
+}
+
+static void test_settings(void **state) {
+    (void)state;
+    const condition_slot_t slots[] = {url, document};
+    condition_t *c = template_of(slots, 2, 1);
+    dataset_options_t o = options(c, true);
+    refuse("{\"prompt\": \"a\", \"completion\": \"b\", \"u\": \"x\"}\n", o, ST_USAGE,
+           "a.jsonl: conditioning is for documents, but the format is prompt-completion");
+    o.packing = PACKING_WRAPPED;
+    refuse("{\"text\": \"a\", \"u\": \"x\"}\n", o, ST_USAGE,
+           "data.packing: wrapped joins documents, but conditioning puts text around each of them; use best-fit");
+    condition_close(c);
+}
+
+static void test_templates(void **state) {
+    (void)state;
+    condition_slot_t many[CONDITION_MAX_SLOTS + 2];
+    for (int i = 0; i < CONDITION_MAX_SLOTS + 1; i++) many[i] = url;
+    many[CONDITION_MAX_SLOTS + 1] = document;
+    const struct {
+        condition_slot_t slot[3];
+        int n;
+        const char *want;
+    } cases[] = {
+        {{url}, 1, "the template has 0 document slots; exactly one"},
+        {{document, document}, 2, "the template has 2 document slots; exactly one"},
+        {{end, document}, 2, "a suffix slot stands before the document"},
+        {{{.kind = SLOT_METADATA, .text = "{u"}, document}, 2, "a '{' has no '}'"},
+        {{{.kind = SLOT_METADATA, .text = "u}"}, document}, 2, "a '}' has no '{'"},
+        {{{.kind = SLOT_METADATA, .text = "{}"}, document}, 2, "'{}' names no field"},
+        {{{.kind = SLOT_METADATA, .text = "{a{b}"}, document}, 2, "a '{' has no '}'"},
+        {{{.kind = SLOT_METADATA, .text = "{text}"}, document}, 2, "{text} may stand in the document slot alone"},
+        {{{.kind = SLOT_METADATA, .text = ""}, document}, 2, "the slot has no text"},
+        {{{.kind = SLOT_METADATA, .text = "a", .dropout = 1.5}, document}, 2, "'dropout' must be from 0 to 1"},
+        {{{.kind = SLOT_DOCUMENT, .text = "x{text}", .loss = true}}, 1, "the text of the document slot is \"{text}\""},
+        {{{.kind = SLOT_DOCUMENT, .text = "{text}", .loss = true, .dropout = 0.1}}, 1, "the document slot has dropout"},
+        {{{.kind = SLOT_DOCUMENT, .text = "{text}"}}, 1, "no slot is always there and has a loss"},
+        {{{.kind = SLOT_DOCUMENT, .text = "{text}"}, {.kind = SLOT_SUFFIX, .text = "x", .loss = true, .dropout = 0.1}},
+         2,
+         "no slot is always there and has a loss"},
+        {{{.kind = SLOT_CONTROL, .choose = {.field = "s"}}, document}, 2, "'choose' needs 'then'"},
+        {{{.kind = SLOT_CONTROL, .text = "a", .choose = {.field = "s"}, .then = "b"}, document},
+         2,
+         "'text' and 'choose' exclude each other"},
+    };
+    condition_t *c;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        assert_int_equal(condition_open(cases[i].slot, cases[i].n, &(condition_use_t){0}, &c), ST_USAGE);
+        if (!strstr(st_message(), cases[i].want)) fail_msg("'%s' is not in '%s'", cases[i].want, st_message());
+    }
+    assert_int_equal(condition_open(many, CONDITION_MAX_SLOTS + 2, &(condition_use_t){0}, &c), ST_USAGE);
+    assert_non_null(strstr(st_message(), "the template has 18 slots; at most 16 are allowed"));
+
+    const condition_slot_t slots[] = {url,
+                                      {.kind = SLOT_METADATA, .text = "{a b}{u}"},
+                                      {.kind = SLOT_CONTROL, .choose = {"s", 0, 0}, .then = "x"},
+                                      document};
+    c = template_of(slots, 4, 0);
+    assert_string_equal(condition_field(c, 0), "u");
+    assert_string_equal(condition_field(c, 1), "a b");
+    assert_string_equal(condition_field(c, 2), "s");
+    assert_null(condition_field(c, 3));
+    condition_close(c);
+}
+
+/* Fields that a user gives: numbers may be texts, and slots whose fields are not given are left out. */
+static void test_given(void **state) {
+    (void)state;
+    const condition_slot_t slots[] = {
+        url, {.kind = SLOT_CONTROL, .choose = {"s", false, 0.5}, .then = "+", .otherwise = "-"}, document};
+    const struct {
+        const char *json, *want;
+    } cases[] = {
+        {"{\"u\": \"x\"}", "<x>"}, {"{\"s\": \"0.4\"}", "+"}, {"{\"s\": \"1\", \"u\": \"y\"}", "<y>-"}, {"{}", ""}};
+    const encoder_t e = bytes_encoder(false);
+    condition_tokens_t t = {0};
+    condition_t *c;
+    ok(condition_open(slots, 3, &(condition_use_t){.given = true}, &c));
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        json_t *object = json_loads(cases[i].json, 0, NULL);
+        ok(condition_render(c, &e, object, &t));
+        assert_int_equal(condition_head(c, &t), strlen(cases[i].want));
+        for (int64_t k = 0; k < t.ids.len; k++) assert_int_equal((char)t.ids.data[k], cases[i].want[k]);
+        json_decref(object);
+    }
+    json_t *object = json_loads("{\"s\": \"much\"}", 0, NULL);
+    assert_int_equal(condition_render(c, &e, object, &t), ST_INPUT);
+    json_decref(object);
+    condition_tokens_release(&t);
+    condition_close(c);
+}
+
+/* Lengths arrive from the other ranks by a sum in which everyone but the owner brings 0. */
+static void test_shares(void **state) {
+    (void)state;
+    const condition_slot_t slots[] = {url, document, end};
+    const char *text = "{\"text\": \"abcdef\", \"u\": \"x\", \"n\": 7}\n{\"text\": \"ab\", \"u\": \"\", \"n\": 1}\n";
+    condition_t *c = template_of(slots, 3, 1);
+    char *path = scratch_file(dir, "shared.jsonl", text, strlen(text));
+    const dataset_source_t source = {path, 1};
+    dataset_options_t o = options(c, true);
+    o.sources = &source;
+    o.n_sources = 1;
+    dataset_t *d;
+    int32_t *length, first[4], sum[8];
+    int64_t n;
+    ok(dataset_open(&o, &d));
+    ok(dataset_scan(d, 0, 1));
+    dataset_lengths(d, &length, &n);
+    assert_int_equal(n, 8);
+    memcpy(first, length, sizeof first);
+    for (int i = 4; i < 8; i++) assert_int_equal(length[i], -1);
+    dataset_close(d);
+    ok(dataset_open(&o, &d));
+    ok(dataset_scan(d, 1, 2));
+    dataset_lengths(d, &length, &n);
+    for (int i = 0; i < 8; i++) sum[i] = i < 4 ? first[i] : length[i];
+    memcpy(length, sum, sizeof sum);
+    ok(dataset_finish(d));
+    expect(d, 0, "^<x>a[7]", "00001111");
+    dataset_close(d);
+    free(path);
+    condition_close(c);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_pieces),    cmocka_unit_test(test_bare),   cmocka_unit_test(test_losses),
+        cmocka_unit_test(test_values),    cmocka_unit_test(test_choose), cmocka_unit_test(test_missing),
+        cmocka_unit_test(test_dropout),   cmocka_unit_test(test_filter), cmocka_unit_test(test_settings),
+        cmocka_unit_test(test_templates), cmocka_unit_test(test_given),  cmocka_unit_test(test_shares),
+    };
+    return cmocka_run_group_tests(tests, setup, teardown);
+}
