@@ -87,6 +87,11 @@ static void read_method(tiny_t *t, const char *method) {
 }
 
 void tiny_open(tiny_t *t, const char *config_json, const char *method, dtype_t real) {
+    tiny_open_grown(t, config_json, method, real, 0, NULL, 0);
+}
+
+void tiny_open_grown(tiny_t *t, const char *config_json, const char *method, dtype_t real, int64_t first,
+                     const char *const *text, int n) {
     const char *base = getenv("TMPDIR");
     char dir[512], config[600], file[600];
     memset(t, 0, sizeof *t);
@@ -110,6 +115,7 @@ void tiny_open(tiny_t *t, const char *config_json, const char *method, dtype_t r
 
     ok(weights_open(dir, &w));
     ok(model_open(w, real, &t->model));
+    if (n) ok(model_grow(&t->model, first, n));
     if (method) {
         read_method(t, method);
         ok(t->method->open(t->config.method[0].cfg, &t->model, &t->self));
@@ -118,8 +124,10 @@ void tiny_open(tiny_t *t, const char *config_json, const char *method, dtype_t r
     } else {
         for (int i = 0; i < t->model.params.count; i++) param_train(&t->model.params, i);
     }
+    ok(model_train_new(&t->model));
     ok(param_set_alloc(&t->model.params, true));
     ok(model_load(&t->model, w));
+    model_init_new(&t->model, text, 11);
     const method_init_t in = {
         .encoder = &tiny_encoder, .backend = real == DT_F64 ? &backend_ref_f64 : &backend_cpu, .seed = 11};
     if (method) ok(t->method->init(t->self, &t->model, &in));

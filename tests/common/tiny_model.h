@@ -26,6 +26,9 @@ extern const encoder_t tiny_encoder;
 /* config_json: config.json of any family. method: the section of a configuration, as YAML flow text. The trainable
  * tensors have the method's initial values. NULL: no method, every weight of the model is trained. */
 void tiny_open(tiny_t *t, const char *config_json, const char *method, dtype_t real);
+/* The same with tokens of these texts added behind id first - 1, whose rows are trained beside the method. */
+void tiny_open_grown(tiny_t *t, const char *config_json, const char *method, dtype_t real, int64_t first,
+                     const char *const *text, int n);
 void tiny_close(tiny_t *t);
 /* Trainable tensors that are 0 at first get values, too. */
 void tiny_randomize(tiny_t *t);
