@@ -124,6 +124,11 @@ static const bad_t bad_adapters[] = {
      "checkpoint"},
     {MODEL OUT "data: {train: a, route: sst}\nadapters: {field: task, each: [{name: sst, method: {type: lora}}]}\n",
      NULL, "run.yaml:3: 'route' in data and 'adapters' exclude each other; adapters route by their own 'field'"},
+    {"model: {config: gpt2-124m, tokenizer: t}\n" DATA OUT "adapters:\n  field: task\n  each:\n" SST
+     "    - {name: rte, method: {type: lora}, training: {seed: 1}}\n",
+     NULL,
+     "run.yaml:8: 'seed' in training must be the same for all adapters of a model that is made from 'config': they "
+     "begin with one base"},
     {MODEL DATA "adapters: {field: task, each: [{name: sst, method: {type: lora}}]}\n", NULL,
      "run.yaml: missing key 'output_dir'"},
     {MODEL OUT "adapters: {field: task, each: [{name: sst, method: {type: lora}}]}\n", NULL,

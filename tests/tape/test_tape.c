@@ -127,6 +127,43 @@ static void test_placement(void **state) {
     }
 }
 
+/* Tapes of several sizes that take turns in one memory give what each gives in its own. */
+static void test_shared_memory(void **state) {
+    (void)state;
+    enum { TAPES = 4 };
+    static const net_how_t how[TAPES] = {{.blocks = 2, .capacity = {5, 4, 1, 0}},
+                                         {.blocks = 4, .recompute = true, .dropout = 0.2, .capacity = {32, 20, 1, 0}},
+                                         {.blocks = 3, .dropout = 0.2, .capacity = {9, 9, 1, 0}},
+                                         {.blocks = 4, .forward_only = true, .capacity = {24, 8, 1, 0}}};
+    for (int k = 0; k < BACKENDS; k++) {
+        net_t n[TAPES];
+        tape_t *tape[TAPES];
+        double *want[TAPES], loss[TAPES];
+        for (int i = 0; i < TAPES; i++) {
+            net_open(&n[i], backends[k], how[i]);
+            tape[i] = n[i].tape;
+            want[i] = zeros(&n[i]);
+            net_load(&n[i], 5, 4);
+            loss[i] = net_run(&n[i], how[i].forward_only ? NULL : want[i]);
+        }
+        tape_share_memory(tape, TAPES);
+        for (int i = 1; i < TAPES; i++) assert_ptr_equal(tape[i]->arena, tape[0]->arena);
+        for (int round = 0; round < 2; round++)
+            for (int i = 0; i < TAPES; i++) {
+                double *got = zeros(&n[i]);
+                net_load(&n[i], 5, 4);
+                double again = net_run(&n[i], how[i].forward_only ? NULL : got);
+                assert_memory_equal(&again, &loss[i], sizeof again);
+                assert_memory_equal(got, want[i], grad_bytes(&n[i]));
+                free(got);
+            }
+        for (int i = 0; i < TAPES; i++) {
+            free(want[i]);
+            net_close(&n[i]);
+        }
+    }
+}
+
 static void test_capacity_changes_nothing(void **state) {
     (void)state;
     for (int k = 0; k < 2 * BACKENDS; k++) {
@@ -283,6 +320,7 @@ int main(void) {
         cmocka_unit_test(test_old_memory_is_not_read),
         cmocka_unit_test(test_dead_memory_is_not_read),
         cmocka_unit_test(test_placement),
+        cmocka_unit_test(test_shared_memory),
         cmocka_unit_test(test_capacity_changes_nothing),
         cmocka_unit_test(test_no_rows),
         cmocka_unit_test(test_recompute),

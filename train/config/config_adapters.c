@@ -193,6 +193,16 @@ static status_t list_names(const config_load_t *l, const cfg_node_t *each, cfg_n
     return ST_OK;
 }
 
+/* The seed makes the base, too, where no file has it. */
+static status_t check_seed(const config_load_t *l, const cfg_node_t *adapter, const config_t *first,
+                           const config_t *c) {
+    if (!c->model.config || c->training.seed == first->training.seed) return ST_OK;
+    return yaml_raise(
+        l->name, adapter->line,
+        "'seed' in training must be the same for all adapters of a model that is made from 'config': they "
+        "begin with one base");
+}
+
 status_t config_bind_adapters(const config_load_t *l, const cfg_node_t *adapters, config_t *out) {
     const cfg_node_t *each;
     expansion_t x = {.load = l};
@@ -210,7 +220,10 @@ status_t config_bind_adapters(const config_load_t *l, const cfg_node_t *adapters
     TRY(cfg_pool_alloc(l->pool, (size_t)each->count * sizeof(config_t), &memory));
     config_t *adapter = memory;
     int n = 0;
-    for (const cfg_node_t *a = each->child; a; a = a->next) TRY(expand(&x, a, &adapter[n++]));
+    for (const cfg_node_t *a = each->child; a; a = a->next, n++) {
+        TRY(expand(&x, a, &adapter[n]));
+        TRY(check_seed(l, a, &adapter[0], &adapter[n]));
+    }
     out->adapter = adapter;
     out->adapter_count = n;
     return ST_OK;

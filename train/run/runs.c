@@ -13,6 +13,22 @@ static status_t of_run(const trainer_t *t, status_t st) {
     return st != ST_OK && t->config->name ? st_context(st, "adapter %s", t->config->name) : st;
 }
 
+/* One tape is at work at a time, of training or evaluation. */
+static status_t share_memory(const runs_t *r) {
+    void *p;
+    int n = 0;
+    TRY(buf_calloc(&p, 2 * r->n, sizeof(tape_t *), "runs"));
+    tape_t **tape = p;
+    for (int i = 0; i < r->n; i++) {
+        const trainer_t *t = &r->trainer[i];
+        tape[n++] = t->build.tape;
+        if (t->has_eval) tape[n++] = t->evaluator.build.tape;
+    }
+    tape_share_memory(tape, n);
+    free(tape);
+    return ST_OK;
+}
+
 /* All are opened before the first one takes its directory: what cannot run leaves nothing behind. */
 static status_t open_all(const config_t *config, comm_t *comm, runs_t *r) {
     void *p;
@@ -25,6 +41,7 @@ static status_t open_all(const config_t *config, comm_t *comm, runs_t *r) {
         trainer_t *t = &r->trainer[r->opened++];
         TRY(of_run(t, trainer_open(&each[i], comm, i ? &r->trainer[0] : NULL, t)));
     }
+    TRY(comm_agree(comm, share_memory(r)));
     for (int i = 0; i < r->n; i++) TRY(of_run(&r->trainer[i], trainer_begin(&r->trainer[i])));
     return ST_OK;
 }

@@ -32,8 +32,8 @@ void tape_close(tape_t *t) {
     free(t->segment);
     free(t->event);
     free(t->buffer);
-    free(t->arena);
-    free(t->scratch);
+    if (!t->borrows_arena) free(t->arena);
+    if (!t->borrows_scratch) free(t->scratch);
     free(t->error_text);
     free(t);
 }

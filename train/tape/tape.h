@@ -65,7 +65,11 @@ void tape_backward(tape_t *t);
 void *tape_data(const tape_t *t, val_t v);  /* memory of an input, state or kept value */
 view_t tape_view(const tape_t *t, val_t v); /* the same with the present shape */
 
-/* Bytes of the arena and scratch, for `plan` and tests. */
+/* Lets n planned tapes of which one is at work at a time use the largest arena and the largest scratch among them; the
+ * others are freed. No tape runs after one of them was closed, and what was kept stands until another one runs. Once
+ * for a tape. */
+void tape_share_memory(tape_t *const *t, int n);
+/* Bytes of the arena and scratch that the tape needs, for `plan` and tests. */
 size_t tape_arena_bytes(const tape_t *t);
 /* Writes one line per node with its shapes: for people. */
 void tape_print(const tape_t *t, FILE *f);

@@ -71,6 +71,7 @@ struct tape {
     val_t loss;
     bool planned;
     void *arena, *scratch, *grad_blob;
+    bool borrows_arena, borrows_scratch; /* of another tape */
     size_t arena_bytes, scratch_bytes;
     double loss_grad; /* gout of the loss */
     op_step_t step;
