@@ -5,6 +5,7 @@
  * temporary name, so that a directory without a configuration is an unfinished one. All functions are *local*. */
 #pragma once
 #include <stdio.h>
+#include "data/tokenizer.h"
 #include "data/weights.h"
 #include "kernels/status.h"
 #include "train/methods/method.h"
@@ -15,7 +16,10 @@ typedef struct export_source {
     const weights_t *weights;  /* NULL: the base was made anew */
     const json_t *config;      /* the base's config.json, NULL: the base is a GGUF */
     const char *tokenizer_dir; /* where the tokenizer's files are, NULL: it came from a GGUF */
-    model_t *model;            /* float32 */
+    const tokenizer_t *tokenizer;
+    const char *const *special; /* [n_special] tokens that the run added to the tokenizer */
+    int n_special;
+    model_t *model; /* float32 */
     const method_t *method;
     void *method_self;
     int first_param, last_param; /* the method's parameters */

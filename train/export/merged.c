@@ -4,6 +4,7 @@
 #include <string.h>
 #include "data/safetensors.h"
 #include "kernels/buf.h"
+#include "train/export/added_tokens.h"
 #include "train/export/export_dir.h"
 
 /* The configuration first; the others are copied from the base when it has them, except the weights. */
@@ -92,6 +93,8 @@ static status_t make_config(const export_source_t *s, json_t **out) {
     } else {
         TRY(config_of_gguf(s->model, weights_gguf(s->weights), out));
     }
+    if (s->model->n_new && json_object_set_new(*out, "vocab_size", json_integer((json_int_t)s->model->config.vocab)))
+        return st_nomem("config.json", 0);
     /* transformers 5 writes and prefers `dtype` */
     if (json_object_get(*out, "dtype") && json_object_set_new(*out, "dtype", json_string("float32")))
         return st_nomem("config.json", 0);
@@ -111,7 +114,7 @@ static status_t check(const export_source_t *s) {
 static status_t write_files(export_source_t *s, const json_t *config, const char *dir) {
     TRY(merge_sites(s));
     TRY(write_tensors(s->model, dir));
-    for (int i = FIRST_COPIED; files[i] && s->tokenizer_dir; i++) TRY(export_dir_copy(s->tokenizer_dir, dir, files[i]));
+    for (int i = FIRST_COPIED; files[i] && s->tokenizer_dir; i++) TRY(added_tokens_file(s, dir, files[i]));
     return export_dir_json(dir, files[0], config);
 }
 
@@ -126,6 +129,9 @@ static status_t write_merged(export_source_t *s, const char *dir) {
 static status_t engines(const export_source_t *s, FILE *out) {
     bool gguf = !s->tokenizer_dir;
     if (gguf) fputs("graft: notice: a GGUF has no tokenizer files; they are not part of the export\n", stderr);
+    for (int i = 0; gguf && i < s->n_special; i++)
+        fprintf(stderr, "graft: notice: they have to hold the special token '%s' with id %d\n", s->special[i],
+                (int)tokenizer_token_id(s->tokenizer, s->special[i]));
     const char *need = gguf ? ", with tokenizer files added" : "";
     fprintf(out, "transformers: yes%s\n", gguf ? ", with tokenizer files added for text" : "");
     fprintf(out, "vLLM: yes%s\n", need);
