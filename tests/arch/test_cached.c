@@ -1,5 +1,5 @@
 /* The tape of generation against the plain one: sequences fed to the key/value cache in pieces give the logits that a
- * whole forward pass gives, also when they share passes and one of them rests, and behind prefixes. */
+ * whole forward pass gives, also when they share passes and one of them rests, behind prefixes, and with prompts. */
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -14,11 +14,14 @@ static const int32_t ids[SLOTS][LENGTH] = {{3, 7, 1, 12, 5, 9, 2, 30, 4}, {8, 8,
 /* tokens that each slot feeds in each pass; sums are LENGTH */
 static const int32_t feed[PASSES][SLOTS] = {{5, 2}, {1, 0}, {0, 6}, {3, 1}};
 
-/* Tokens [from, from + count) of a slot; the prefix goes in with the first ones. */
+/* Tokens [from, from + count) of a slot; the prefix goes in with the first ones. Four of them are a prompt's rows,
+ * where there is a prompt. */
 static void fill(build_t *b, tape_sizes_t *n, int32_t prefix, int32_t slot, int32_t from, int32_t count) {
     int32_t *id = tape_data(b->tape, b->ids), *pos = tape_data(b->tape, b->positions);
     int32_t *cu = tape_data(b->tape, b->cu), *rows = tape_data(b->tape, b->rows);
+    int32_t *number = b->slot.id < 0 ? NULL : tape_data(b->tape, b->slot);
     for (int32_t k = 0; k < count; k++) {
+        if (number) number[n->n] = from + k >= 1 && from + k < 5 ? (from + k + slot) % 4 : -1;
         id[n->n] = ids[slot][from + k];
         pos[n->n] = prefix + from + k;
         rows[n->m++] = (int32_t)n->n++;
@@ -37,6 +40,8 @@ static const char *const methods_tested[] = {
     "{type: lora, r: 2, lora_alpha: 4, target_modules: all-linear}",
     "{type: prefix_tuning, num_virtual_tokens: 2, prompts: {field: task, values: [a, b]}}",
     "{type: prefix_tuning, num_virtual_tokens: 4, prefix_projection: true, encoder_hidden_size: 3}",
+    "{type: prompt_tuning, num_virtual_tokens: 2, position: after_bos, prompts: {field: task, values: [a, b]}}",
+    "{type: p_tuning, num_virtual_tokens: 4, encoder_reparameterization_type: LSTM, encoder_hidden_size: 3}",
 };
 enum { METHODS = sizeof methods_tested / sizeof *methods_tested };
 

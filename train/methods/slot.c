@@ -10,10 +10,10 @@ static const struct {
 } positions[] = {
     {VIRTUAL_FIRST, "before", NULL},
     {VIRTUAL_AFTER_BOS, "after_bos",
-     "PEFT puts prompts in front of everything, this one was trained behind BOS (position: after_bos)"},
+     "PEFT puts prompts in front of everything, this one was trained behind BOS; PEFT needs position: before"},
     {VIRTUAL_AFTER_PROMPT, "after_prompt",
-     "PEFT puts prompts in front of everything, this one was trained behind the text's prompt (position: "
-     "after_prompt)"},
+     "PEFT puts prompts in front of everything, this one was trained behind the text's prompt; PEFT needs position: "
+     "before"},
 };
 enum { POSITIONS = sizeof positions / sizeof *positions };
 
