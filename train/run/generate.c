@@ -165,21 +165,42 @@ static status_t prefill(generator_t *g, const sequence_t *prompt, int64_t n, flo
 
 typedef struct decode {
     const generate_options_t *o;
-    const sequence_t *prompt;
-    int64_t n, first;
+    const sequence_t *prompt; /* [n * streams] */
+    int64_t n, streams, first;
     bool (*stop)(void *, int64_t, const i32buf_t *);
     void *arg;
     i32buf_t *out;
-    bool *done;
-    int32_t *last;
-    float **logits;
+    bool *done;     /* [n] */
+    int32_t *last;  /* [n] */
+    float **logits; /* [n * streams] */
+    float *sum;     /* [V] */
 } decode_t;
+
+/* The logits from which continuation i takes its next token. */
+static const float *combined(const generator_t *g, const decode_t *d, int64_t i) {
+    float *const *z = d->logits + i * d->streams;
+    if (!d->o->weight) return z[0];
+    for (int64_t v = 0; v < g->loaded->model.config.vocab; v++) {
+        double sum = 0;
+        for (int64_t j = 0; j < d->streams; j++)
+            if (d->o->weight[j] != 0) sum += d->o->weight[j] * (double)z[j][v];
+        d->sum[v] = (float)sum;
+    }
+    return d->sum;
+}
+
+/* A stream of continuation i has no room for another token behind the one just chosen. */
+static bool is_full(const generator_t *g, const decode_t *d, int64_t i) {
+    for (int64_t s = i * d->streams; s < (i + 1) * d->streams; s++)
+        if (g->past[s] + 1 >= g->places) return true;
+    return false;
+}
 
 static status_t choose(generator_t *g, decode_t *d) {
     int32_t eos = tokenizer_eos(g->loaded->tokenizer);
     for (int64_t s = 0; s < d->n; s++) {
         if (d->done[s]) continue;
-        const float *z = d->logits[s];
+        const float *z = combined(g, d, s);
         int32_t id = d->o->temperature > 0 ? sample(g, z, d->o, (uint64_t)(d->first + s), (uint64_t)d->out[s].len)
                                            : greedy(z, g->loaded->model.config.vocab);
         if (id == eos && !d->o->ignore_eos) {
@@ -188,33 +209,38 @@ static status_t choose(generator_t *g, decode_t *d) {
         }
         TRY(i32buf_push(&d->out[s], id));
         d->last[s] = id;
-        d->done[s] = d->out[s].len >= d->o->max_new_tokens || g->past[s] + 1 >= g->places ||
-                     (d->stop && d->stop(d->arg, s, &d->out[s]));
+        d->done[s] =
+            d->out[s].len >= d->o->max_new_tokens || is_full(g, d, s) || (d->stop && d->stop(d->arg, s, &d->out[s]));
     }
     return ST_OK;
 }
 
 static status_t loop(generator_t *g, decode_t *d) {
-    TRY(prefill(g, d->prompt, d->n, d->logits));
+    const int64_t streams = d->n * d->streams;
+    TRY(prefill(g, d->prompt, streams, d->logits));
     for (;;) {
         TRY(choose(g, d));
         batch_clear(&g->batch);
-        for (int64_t s = 0; s < d->n; s++) {
-            if (d->done[s])
+        for (int64_t s = 0; s < streams; s++) {
+            if (d->done[s / d->streams])
                 skip(&g->batch);
             else
-                feed(g, s, d->last[s]);
+                feed(g, s, d->last[s / d->streams]);
         }
         if (!g->batch.n_tokens) return ST_OK;
         pass(g);
-        take_logits(g, d->n, d->logits);
+        take_logits(g, streams, d->logits);
     }
 }
 
 status_t generator_run(generator_t *g, const sequence_t *prompt, int64_t n, int64_t first, const generate_options_t *o,
                        bool (*stop)(void *, int64_t, const i32buf_t *), void *arg, i32buf_t *out) {
-    int64_t extra = generator_virtual(g->loaded), v = g->loaded->model.config.vocab;
-    for (int64_t s = 0; s < n; s++)
+    const int64_t extra = generator_virtual(g->loaded), v = g->loaded->model.config.vocab,
+                  each = o->streams ? o->streams : 1, streams = n * each;
+    if (streams > g->slots || (each > 1 && !o->weight))
+        return st_raise(ST_INTERNAL, "generate", "%lld streams do not fit %lld slots", (long long)streams,
+                        (long long)g->slots);
+    for (int64_t s = 0; s < streams; s++)
         if (prompt[s].n_prompt < 1 || prompt[s].n_prompt + extra >= g->places)
             return st_raise(ST_INTERNAL, "generate", "a prompt of %lld tokens does not fit %lld places",
                             (long long)(prompt[s].n_prompt + extra), (long long)g->places);
@@ -222,10 +248,10 @@ status_t generator_run(generator_t *g, const sequence_t *prompt, int64_t n, int6
     status_t st = ST_OK;
     TRY_GOTO(buf_calloc(&done, n, sizeof(bool), "generation"), end);
     TRY_GOTO(buf_calloc(&last, n, sizeof(int32_t), "generation"), end);
-    TRY_GOTO(buf_calloc(&logits, n, sizeof(float *), "generation"), end);
-    TRY_GOTO(buf_calloc(&memory, n * v, sizeof(float), "logits"), end);
-    for (int64_t s = 0; s < n; s++) ((float **)logits)[s] = (float *)memory + s * v;
-    decode_t d = {o, prompt, n, first, stop, arg, out, done, last, logits};
+    TRY_GOTO(buf_calloc(&logits, streams, sizeof(float *), "generation"), end);
+    TRY_GOTO(buf_calloc(&memory, (streams + 1) * v, sizeof(float), "logits"), end);
+    for (int64_t s = 0; s < streams; s++) ((float **)logits)[s] = (float *)memory + s * v;
+    decode_t d = {o, prompt, n, each, first, stop, arg, out, done, last, logits, (float *)memory + streams * v};
     st = loop(g, &d);
 end:
     free(done);
