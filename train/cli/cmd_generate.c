@@ -16,14 +16,15 @@ enum { SLOTS = 8 };
 typedef struct job {
     loaded_t loaded;
     lines_t lines;
-    sequence_t *prompt; /* [lines] */
+    sequence_t *prompt; /* [lines * streams]: of every line conditioned and, with guidance, not */
     i32buf_t *out;      /* [lines] */
     generator_t generator;
     generate_options_t options;
     option_list_t stop, adapter, condition;
-    int32_t label[VIRTUAL_MAX_FIELDS];
+    int32_t label[VIRTUAL_MAX_FIELDS]; /* by --condition, -1: not named */
+    double guidance, weight[2];
+    int64_t streams;
     bool json;
-    int64_t group; /* first line of the present group */
     strbuf_t text;
 } job_t;
 
@@ -51,14 +52,19 @@ static status_t prompt_text(const char *line, size_t n, const char *where, const
     return ST_OK;
 }
 
-static status_t encode(job_t *j, int64_t i) {
+/* Without what --condition names. */
+static void unlabel(const job_t *j, sequence_t *p) {
+    for (int f = 0; f < j->loaded.layout.n_field; f++)
+        if (j->label[f] >= 0) p->label[f] = -1;
+}
+
+static status_t encode(job_t *j, int64_t i, bool conditioned, sequence_t *p) {
     char where[64];
     snprintf(where, sizeof where, "standard input:%lld", (long long)(i + 1));
     size_t n, len;
     const char *line = lines_at(&j->lines, i, &n), *text;
     json_t *owner;
     TRY(prompt_text(line, n, where, &text, &len, &owner));
-    sequence_t *p = &j->prompt[i];
     int n_prefix;
     const int32_t *prefix = tokenizer_prefix(j->loaded.tokenizer, &n_prefix);
     status_t st = sequence_add(p, prefix, n_prefix, 0.0f);
@@ -67,6 +73,7 @@ static status_t encode(job_t *j, int64_t i) {
     if (st == ST_OK) st = label_read(owner, &j->loaded.layout, j->label, p->label);
     json_decref(owner);
     if (st != ST_OK) return st_context(st, "%s", where);
+    if (!conditioned) unlabel(j, p);
     p->n_prefix = n_prefix;
     p->n_prompt = p->ids.len;
     if (!p->ids.len) return st_raise(ST_INPUT, where, "the prompt is empty and this model has no BOS to begin with");
@@ -120,28 +127,52 @@ static status_t print_one(job_t *j, int64_t i) {
 static status_t generate_all(job_t *j) {
     int64_t longest = 0, most = j->loaded.model.config.max_positions;
     for (int64_t i = 0; i < j->lines.count; i++) {
-        TRY(encode(j, i));
-        if (j->prompt[i].ids.len > longest) longest = j->prompt[i].ids.len;
+        for (int64_t k = i * j->streams; k < (i + 1) * j->streams; k++) {
+            TRY(encode(j, i, k == i * j->streams, &j->prompt[k]));
+            if (j->prompt[k].ids.len > longest) longest = j->prompt[k].ids.len;
+        }
     }
     int64_t places = longest + generator_virtual(&j->loaded) + j->options.max_new_tokens;
-    TRY(generator_open(&j->loaded, j->lines.count < SLOTS ? j->lines.count : SLOTS, places < most ? places : most,
-                       &j->generator));
+    TRY(generator_open(&j->loaded, (j->lines.count < SLOTS ? j->lines.count : SLOTS) * j->streams,
+                       places < most ? places : most, &j->generator));
     for (int64_t i = 0; i < j->lines.count; i += SLOTS) {
         int64_t n = j->lines.count - i < SLOTS ? j->lines.count - i : SLOTS;
-        TRY(generator_run(&j->generator, j->prompt + i, n, i, &j->options, j->stop.count ? stop : NULL, j, j->out + i));
+        TRY(generator_run(&j->generator, j->prompt + i * j->streams, n, i, &j->options, j->stop.count ? stop : NULL, j,
+                          j->out + i));
         for (int64_t k = 0; k < n; k++) TRY(print_one(j, i + k));
         fflush(stdout);
     }
     return ST_OK;
 }
 
+/* Two streams of every line: with the condition, and without. */
+static status_t guide(job_t *j) {
+    j->streams = j->guidance < 0 ? 1 : 2;
+    if (j->streams == 1) return ST_OK;
+    if (!j->condition.count)
+        return st_raise(ST_USAGE, "--guidance", "needs a condition to lead to; give --condition FIELD=VALUE");
+    const virtual_layout_t *v = &j->loaded.layout;
+    for (int f = 0; f < v->n_field; f++)
+        if (j->label[f] >= 0 && !v->field[f].optional)
+            return st_raise(ST_USAGE, "--guidance",
+                            "the adapter has nothing for examples without '%s', from which guidance leads away; one of "
+                            "control_prefix has",
+                            v->field[f].name);
+    j->weight[0] = j->guidance;
+    j->weight[1] = 1 - j->guidance;
+    j->options.streams = j->streams;
+    j->options.weight = j->weight;
+    return ST_OK;
+}
+
 static status_t run(job_t *j, const char *model) {
     TRY(loaded_open(model, j->adapter.item, j->adapter.count, &j->loaded));
     TRY(condition_labels(&j->condition, &j->loaded.layout, j->label));
+    TRY(guide(j));
     TRY(lines_read(&j->lines));
     if (!j->lines.count) return ST_OK;
     void *p;
-    TRY(buf_calloc(&p, j->lines.count, sizeof *j->prompt, "prompts"));
+    TRY(buf_calloc(&p, j->lines.count * j->streams, sizeof *j->prompt, "prompts"));
     j->prompt = p;
     TRY(buf_calloc(&p, j->lines.count, sizeof *j->out, "results"));
     j->out = p;
@@ -154,8 +185,10 @@ static status_t body(comm_t *comm, int argc, char **argv) {
     memset(&j, 0, sizeof j);
     int64_t seed = 42;
     j.options = (generate_options_t){.max_new_tokens = 64, .top_p = 1.0};
+    j.guidance = -1; /* none */
     const option_row_t rows[] = {{"--adapter", OPTION_LIST, &j.adapter, 0, 0},
                                  {"--condition", OPTION_LIST, &j.condition, 0, 0},
+                                 {"--guidance", OPTION_REAL, &j.guidance, 0, 1e6},
                                  {"--device", OPTION_STRING, &device, 0, 0},
                                  {"--dtype", OPTION_STRING, &dtype, 0, 0},
                                  {"--temperature", OPTION_REAL, &j.options.temperature, 0, 100},
@@ -167,7 +200,7 @@ static status_t body(comm_t *comm, int argc, char **argv) {
                                  {"--json", OPTION_FLAG, &j.json, 0, 0},
                                  {NULL, OPTION_FLAG, NULL, 0, 0}};
     TRY(options_parse(argc, argv, rows, &model, 1,
-                      "graft generate MODEL [--adapter A ...] [--condition F=V ...] < PROMPTS"));
+                      "graft generate MODEL [--adapter A ...] [--condition F=V ...] [--guidance G] < PROMPTS"));
     TRY(session_device(device, dtype));
     for (int k = 0; k < j.stop.count; k++)
         if (!j.stop.item[k][0]) return st_raise(ST_USAGE, "--stop", "must not be empty");
@@ -175,7 +208,7 @@ static status_t body(comm_t *comm, int argc, char **argv) {
     if (comm_rank(comm)) return ST_OK;
     status_t st = run(&j, model);
     if (j.generator.build.tape || j.generator.past) generator_close(&j.generator);
-    for (int64_t i = 0; j.prompt && i < j.lines.count; i++) sequence_release(&j.prompt[i]);
+    for (int64_t i = 0; j.prompt && i < j.lines.count * j.streams; i++) sequence_release(&j.prompt[i]);
     for (int64_t i = 0; j.out && i < j.lines.count; i++) i32buf_release(&j.out[i]);
     free(j.prompt);
     free(j.out);
