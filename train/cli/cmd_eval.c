@@ -1,6 +1,6 @@
 /* graft eval RUN_OR_MODEL --data F [--adapter A ...] [--condition F=V ...]: one JSON object with loss, perplexity and,
- * for data with prompts and completions, exact_match of the greedy continuation. Works under a launcher: micro-batches
- * and examples are dealt. */
+ * for data with prompts and completions, exact_match of the greedy continuation; with --ensemble exact_match alone, of
+ * the prompts of all labels of a field together. Works under a launcher: micro-batches and examples are dealt. */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -12,12 +12,12 @@
 #include "train/run/base.h"
 #include "train/run/dataload.h"
 #include "train/run/evaluate.h"
-#include "train/run/generate.h"
+#include "train/run/match.h"
 
-enum { SLOTS = 8, EVAL_TOKENS = 2048, EVAL_LENGTH = 1024 };
+enum { EVAL_TOKENS = 2048, EVAL_LENGTH = 1024 };
 
 typedef struct eval {
-    const char *target, *data;
+    const char *target, *data, *ensemble, *ensemble_field;
     option_list_t adapter, condition;
     int32_t label[VIRTUAL_MAX_FIELDS];
     int64_t max_seq_length;
@@ -27,9 +27,40 @@ typedef struct eval {
     loaded_t loaded;
     dataset_t *set;
     evaluator_t evaluator;
-    generator_t generator;
-    double matches[2]; /* right, asked */
+    match_options_t match;
+    match_result_t matches;
 } eval_t;
+
+static const char *const match_names[MATCH_KINDS] = {[MATCH_MEAN] = "mean", [MATCH_VOTE] = "vote"};
+
+/* The field whose labels answer together. */
+static status_t find_field(const virtual_layout_t *v, const char *name, int *field) {
+    char list[512] = "";
+    for (int i = 0; i < v->n_field; i++) {
+        size_t used = strlen(list);
+        snprintf(list + used, sizeof list - used, "%s'%.40s'", i ? ", " : "", v->field[i].name);
+        *field = i;
+        if (!strcmp(v->field[i].name, name)) return ST_OK;
+    }
+    return st_raise(ST_USAGE, "--ensemble-field", "no adapter here chooses by a field '%s'; known: %s", name,
+                    v->n_field ? list : "none");
+}
+
+static status_t choose_ensemble(eval_t *e) {
+    e->match = (match_options_t){.kind = MATCH_EACH, .append_eos = e->settings.append_eos};
+    if (!e->ensemble) return ST_OK;
+    const virtual_layout_t *v = &e->loaded.layout;
+    e->match.kind = strcmp(e->ensemble, match_names[MATCH_MEAN]) ? MATCH_VOTE : MATCH_MEAN;
+    TRY(find_field(v, e->ensemble_field, &e->match.field));
+    if (e->label[e->match.field] >= 0)
+        return st_raise(ST_USAGE, "--condition", "names '%s', all values of which are in the ensemble; remove it",
+                        e->ensemble_field);
+    if (v->field[e->match.field].n > MATCH_MOST_LABELS)
+        return st_raise(ST_USAGE, "--ensemble-field", "'%s' has %d values; at most %d make an ensemble",
+                        e->ensemble_field, v->field[e->match.field].n, MATCH_MOST_LABELS);
+    e->label[e->match.field] = 0; /* examples need not name it */
+    return ST_OK;
+}
 
 /* A run directory brings its configuration, base model and adapter. */
 static status_t open_target(eval_t *e) {
@@ -45,94 +76,14 @@ static status_t open_target(eval_t *e) {
     int64_t most = e->loaded.model.config.max_positions;
     if (e->max_seq_length) e->settings.max_seq_length = e->max_seq_length;
     if (e->settings.max_seq_length > most) e->settings.max_seq_length = most;
-    return ST_OK;
+    return choose_ensemble(e);
 }
 
-static bool is_blank(char c) {
-    return c == ' ' || c == '\n' || c == '\t' || c == '\r';
-}
-
-/* Both texts without white space at their ends. */
-static bool same_text(const strbuf_t *a, const strbuf_t *b) {
-    size_t i = 0, n = a->len, k = 0, m = b->len;
-    while (i < n && is_blank(a->data[i])) i++;
-    while (n > i && is_blank(a->data[n - 1])) n--;
-    while (k < m && is_blank(b->data[k])) k++;
-    while (m > k && is_blank(b->data[m - 1])) m--;
-    return n - i == m - k && (n == i || !memcmp(a->data + i, b->data + k, n - i));
-}
-
-static status_t judge(eval_t *e, const i32buf_t *want, const i32buf_t *got, strbuf_t *a, strbuf_t *b) {
-    strbuf_clear(a);
-    strbuf_clear(b);
-    TRY(tokenizer_decode(e->loaded.tokenizer, want->data, want->len, true, a));
-    TRY(tokenizer_decode(e->loaded.tokenizer, got->data, got->len, true, b));
-    e->matches[0] += same_text(a, b);
-    e->matches[1] += 1;
-    return ST_OK;
-}
-
-typedef struct group {
-    sequence_t prompt[SLOTS]; /* whole examples; the generator stops before their completions */
-    i32buf_t want[SLOTS], got[SLOTS];
-    int64_t n;
-    strbuf_t a, b;
-} group_t;
-
-static status_t flush(eval_t *e, group_t *g) {
-    int64_t longest = 0;
-    for (int64_t i = 0; i < g->n; i++)
-        if (g->want[i].len > longest) longest = g->want[i].len;
-    /* one token more than the longest answer: a continuation that goes on is no match */
-    const generate_options_t o = {.max_new_tokens = longest + 1, .top_p = 1.0};
-    if (g->n) TRY(generator_run(&e->generator, g->prompt, g->n, 0, &o, NULL, NULL, g->got));
-    for (int64_t i = 0; i < g->n; i++) {
-        TRY(judge(e, &g->want[i], &g->got[i], &g->a, &g->b));
-        i32buf_clear(&g->want[i]);
-        i32buf_clear(&g->got[i]);
-    }
-    g->n = 0;
-    return ST_OK;
-}
-
-static bool has_answer(const sequence_t *s) {
-    return (s->format == FORMAT_PROMPT_COMPLETION || s->format == FORMAT_ALPACA) && s->n_prompt > 0 &&
-           s->n_prompt < s->ids.len;
-}
-
-static status_t match_share(eval_t *e, comm_t *comm, group_t *g) {
-    int64_t n = dataset_sequences(e->set), eos = tokenizer_eos(e->loaded.tokenizer);
-    dataset_scratch_t scratch = {0};
-    status_t st = ST_OK;
-    for (int64_t i = comm_rank(comm); i < n && st == ST_OK; i += comm_size(comm)) {
-        sequence_t *s = &g->prompt[g->n];
-        st = dataset_sequence(e->set, i, -1, &scratch, s);
-        if (st != ST_OK || !has_answer(s)) continue;
-        int64_t end = s->ids.len;
-        if (eos >= 0 && e->settings.append_eos && s->ids.data[end - 1] == eos) end--;
-        st = i32buf_add(&g->want[g->n], s->ids.data + s->n_prompt, end - s->n_prompt);
-        if (st == ST_OK && ++g->n == SLOTS) st = flush(e, g);
-    }
-    if (st == ST_OK) st = flush(e, g);
-    dataset_scratch_release(&scratch);
-    return st;
-}
-
-static status_t exact_match(eval_t *e, comm_t *comm) {
-    int64_t places = dataset_max_tokens(e->set) + generator_virtual(&e->loaded) + 2,
-            most = e->loaded.model.config.max_positions;
-    TRY(generator_open(&e->loaded, SLOTS, places < most ? places : most, &e->generator));
-    group_t g;
-    memset(&g, 0, sizeof g);
-    status_t st = match_share(e, comm, &g);
-    for (int i = 0; i < SLOTS; i++) {
-        sequence_release(&g.prompt[i]);
-        i32buf_release(&g.want[i]);
-        i32buf_release(&g.got[i]);
-    }
-    strbuf_release(&g.a);
-    strbuf_release(&g.b);
-    return st;
+static status_t measure(eval_t *e, comm_t *comm, evaluation_t *result) {
+    int64_t longest = dataset_max_tokens(e->set) + dataset_virtual_tokens(e->set),
+            capacity = longest > EVAL_TOKENS ? longest : EVAL_TOKENS;
+    TRY(comm_agree(comm, evaluator_open(&e->loaded, e->set, PACKING_BEST_FIT, capacity, &e->evaluator)));
+    return evaluator_run(&e->evaluator, comm, NULL, NULL, result);
 }
 
 static status_t evaluate(eval_t *e, comm_t *comm, evaluation_t *result) {
@@ -145,19 +96,38 @@ static status_t evaluate(eval_t *e, comm_t *comm, evaluation_t *result) {
                              .layout = &e->loaded.layout,
                              .label = e->label};
     TRY(dataload_open(comm, &load, &e->set));
-    int64_t longest = dataset_max_tokens(e->set) + dataset_virtual_tokens(e->set),
-            capacity = longest > EVAL_TOKENS ? longest : EVAL_TOKENS;
-    TRY(comm_agree(comm, evaluator_open(&e->loaded, e->set, PACKING_BEST_FIT, capacity, &e->evaluator)));
-    TRY(evaluator_run(&e->evaluator, comm, NULL, NULL, result));
-    if (!e->no_exact_match) TRY(comm_agree(comm, exact_match(e, comm)));
-    return comm_sum_f64(comm, e->matches, 2);
+    if (!e->ensemble) TRY(measure(e, comm, result));
+    if (!e->no_exact_match) TRY(comm_agree(comm, match_run(&e->loaded, e->set, comm, &e->match, &e->matches)));
+    double sums[2] = {e->matches.right, e->matches.asked};
+    TRY(comm_sum_f64(comm, sums, 2));
+    e->matches = (match_result_t){sums[0], sums[1]};
+    if (e->ensemble && !(e->matches.asked > 0))
+        return st_raise(ST_INPUT, e->data, "has no prompts with completions, which an ensemble is judged by");
+    return ST_OK;
+}
+
+static void print_ensemble(const eval_t *e) {
+    printf("{\"ensemble\":\"%s\",\"labels\":%d,\"exact_match\":%.9g,\"sequences\":%lld}\n", e->ensemble,
+           e->loaded.layout.field[e->match.field].n, e->matches.right / e->matches.asked,
+           (long long)dataset_sequences(e->set));
 }
 
 static void print_result(const eval_t *e, const evaluation_t *r) {
     printf("{\"loss\":%.9g,\"perplexity\":%.9g", r->loss, exp(r->loss));
-    if (e->matches[1] > 0) printf(",\"exact_match\":%.9g", e->matches[0] / e->matches[1]);
+    if (e->matches.asked > 0) printf(",\"exact_match\":%.9g", e->matches.right / e->matches.asked);
     printf(",\"sequences\":%lld,\"tokens\":%lld,\"weight\":%.9g}\n", (long long)dataset_sequences(e->set),
            (long long)r->tokens, r->weight);
+}
+
+static status_t check_ensemble(const eval_t *e) {
+    if (!e->ensemble != !e->ensemble_field)
+        return st_raise(ST_USAGE, "command line", "--ensemble and --ensemble-field are given together");
+    if (!e->ensemble) return ST_OK;
+    if (strcmp(e->ensemble, match_names[MATCH_MEAN]) && strcmp(e->ensemble, match_names[MATCH_VOTE]))
+        return st_raise(ST_USAGE, "--ensemble", "'%s' is not known; mean and vote are", e->ensemble);
+    if (e->no_exact_match)
+        return st_raise(ST_USAGE, "--ensemble", "has no result but the exact match; remove --no-exact-match");
+    return ST_OK;
 }
 
 static status_t body(comm_t *comm, int argc, char **argv) {
@@ -167,20 +137,24 @@ static status_t body(comm_t *comm, int argc, char **argv) {
     const option_row_t rows[] = {{"--data", OPTION_STRING, &e.data, 0, 0},
                                  {"--adapter", OPTION_LIST, &e.adapter, 0, 0},
                                  {"--condition", OPTION_LIST, &e.condition, 0, 0},
+                                 {"--ensemble", OPTION_STRING, &e.ensemble, 0, 0},
+                                 {"--ensemble-field", OPTION_STRING, &e.ensemble_field, 0, 0},
                                  {"--max-seq-length", OPTION_INT, &e.max_seq_length, 2, 1 << 24},
                                  {"--no-exact-match", OPTION_FLAG, &e.no_exact_match, 0, 0},
                                  {"--device", OPTION_STRING, &device, 0, 0},
                                  {"--dtype", OPTION_STRING, &dtype, 0, 0},
                                  {NULL, OPTION_FLAG, NULL, 0, 0}};
-    const char *usage = "graft eval RUN_OR_MODEL --data F [--adapter A ...] [--condition F=V ...]";
+    const char *usage =
+        "graft eval RUN_OR_MODEL --data F [--adapter A ...] [--condition F=V ...] [--ensemble mean|vote "
+        "--ensemble-field F]";
     TRY(options_parse(argc, argv, rows, &e.target, 1, usage));
     TRY(session_device(device, dtype));
     if (!e.data) return st_raise(ST_USAGE, "command line", "--data is missing; usage: %s", usage);
+    TRY(check_ensemble(&e));
     evaluation_t result;
     status_t st = evaluate(&e, comm, &result);
-    if (st == ST_OK && comm_rank(comm) == 0) print_result(&e, &result);
+    if (st == ST_OK && comm_rank(comm) == 0) e.ensemble ? print_ensemble(&e) : print_result(&e, &result);
     if (e.evaluator.sequences) evaluator_close(&e.evaluator);
-    if (e.generator.past) generator_close(&e.generator);
     dataset_close(e.set);
     loaded_close(&e.loaded);
     config_release(&e.config);
