@@ -86,15 +86,15 @@ static status_t read_graft(const adapter_t *a, const json_t *graft, model_t *m, 
     TRY(prefix_table_open(m, encoder, t));
     if (!json_array_size(blocks)) return bad(a, "blocks");
     for (size_t i = 0; i < json_array_size(blocks); i++) TRY(read_block(a, json_array_get(blocks, i), *t));
-    return ST_OK;
+    return (*t)->rows <= INT32_MAX / 2 ? ST_OK : bad(a, "blocks");
 }
 
 /* A number that PEFT's config may leave out. */
 static status_t expect(const adapter_t *a, const char *key, int64_t want) {
     const json_t *v = json_object_get(adapter_config(a), key);
     if (!v || json_is_null(v) || (json_is_integer(v) && json_integer_value(v) == want)) return ST_OK;
-    return st_raise(ST_INPUT, adapter_path(a), "adapter_config: '%s' is not the %lld that this model needs", key,
-                    (long long)want);
+    return st_raise(ST_INPUT, adapter_path(a), "adapter_config: '%s' is not %lld, as the tensor and this model have it",
+                    key, (long long)want);
 }
 
 static status_t read_plain(const adapter_t *a, model_t *m, prefix_table_t **t) {
