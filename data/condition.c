@@ -202,3 +202,7 @@ const char *condition_field(const condition_t *c, int i) {
 float condition_document_weight(const condition_t *c) {
     return c->slot[c->document].slot.loss ? 1.0f : 0.0f;
 }
+
+bool condition_given(const condition_t *c) {
+    return c->use.given != NULL;
+}

@@ -58,8 +58,10 @@ status_t condition_check(const condition_slot_t *slots, int n);
 /* How a template is used. */
 typedef struct condition_use {
     uint64_t seed;      /* of dropout */
-    bool given;         /* fields come from a user: slots without theirs are left out, numbers may be texts */
     bool document_only; /* loss on the document alone, whatever the slots say: losses stay comparable */
+    /* Fields that a user gives instead of a document's own; borrowed; NULL: the documents' own. Slots without a field
+     * here and slots behind the document are then left out, and numbers may be texts. */
+    const struct json_t *given;
 } condition_use_t;
 
 typedef struct condition condition_t;
@@ -93,6 +95,7 @@ bool condition_first_weighs(const condition_t *c, const condition_tokens_t *t);
 
 /* Whether slot k is left out of the sequence at this place of the stream; never for place -1. */
 bool condition_drops(const condition_t *c, int k, int64_t place);
+bool condition_given(const condition_t *c); /* the fields come from a user */
 /* Append the slots before and behind the document with their weights, without those that are dropped. */
 status_t condition_add_head(const condition_t *c, const condition_tokens_t *t, int64_t place, sequence_t *out);
 status_t condition_add_tail(const condition_t *c, const condition_tokens_t *t, int64_t place, sequence_t *out);

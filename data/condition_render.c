@@ -90,7 +90,7 @@ static status_t print_slot(const condition_t *c, const condition_compiled_t *s, 
     *there = true;
     if (s->field) {
         bool known, holds;
-        TRY(threshold_test(&s->slot.choose, object, c->use.given, &known, &holds));
+        TRY(threshold_test(&s->slot.choose, object, c->use.given != NULL, &known, &holds));
         if (!known) absent = s->field;
         const char *text = holds ? s->then : s->otherwise;
         if (known && text) TRY(strbuf_adds(out, text));
@@ -108,12 +108,14 @@ static status_t print_slot(const condition_t *c, const condition_compiled_t *s, 
 }
 
 status_t condition_render(const condition_t *c, const encoder_t *e, const json_t *object, condition_tokens_t *out) {
+    int last = c->use.given ? c->document : c->n;
+    if (c->use.given) object = c->use.given;
     i32buf_clear(&out->ids);
     for (int k = 0; k < c->n; k++) {
-        bool there;
+        bool there = false;
         out->start[k] = out->ids.len;
         strbuf_clear(&out->text);
-        TRY(print_slot(c, &c->slot[k], object, &out->text, &there));
+        if (k < last) TRY(print_slot(c, &c->slot[k], object, &out->text, &there));
         if (there && out->text.len) TRY(e->encode(e->self, out->text.data, out->text.len, &out->ids));
     }
     out->start[c->n] = out->ids.len;

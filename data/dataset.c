@@ -103,7 +103,7 @@ static status_t check_part(const dataset_t *d, const part_t *p) {
     const char *path = p->source.path, *format = data_format_name(p->format);
     if (o->packing == PACKING_WRAPPED && p->format != FORMAT_TEXT)
         return st_raise(ST_USAGE, path, "packing: wrapped joins documents, but the format is %s; use best-fit", format);
-    if (o->condition && p->format != FORMAT_TEXT)
+    if (o->condition && p->format != FORMAT_TEXT && !condition_given(o->condition))
         return st_raise(ST_USAGE, path, "conditioning is for documents, but the format is %s; remove the template",
                         format);
     if (data_format_is_chat(p->format) && o->chat_template == CHAT_NONE)

@@ -63,7 +63,9 @@ typedef struct dataset_options {
     const char *route_field, *route;
     const char *const *routes; /* [n_routes] */
     int n_routes;
-    const condition_t *condition; /* what stands around documents; borrowed; NULL: nothing */
+    /* What stands around documents; with fields that a user gives, also behind the prefix of other examples. Borrowed;
+     * NULL: nothing. */
+    const condition_t *condition;
     /* Only the examples whose number keeps the limit, as with a route; one without the number is an error by line. */
     threshold_t filter; /* its strings are borrowed; field NULL: all */
 } dataset_options_t;

@@ -82,7 +82,8 @@ static status_t select_example(const dataset_options_t *o, const json_t *object,
 /* What was learnt of the example when it was scanned still holds. */
 static status_t check_unchanged(const dataset_t *d, int64_t example, const dataset_scratch_t *scratch) {
     const int32_t *item = dataset_items(d, example);
-    int64_t slots = d->options.condition ? scratch->slots.ids.len : 0;
+    bool document = d->options.condition && scratch->example.format == FORMAT_TEXT;
+    int64_t slots = document ? scratch->slots.ids.len : 0;
     if (scratch->tokens > INT32_MAX || slots > INT32_MAX)
         return st_raise(ST_INPUT, NULL, "the line has more than 2^31 tokens; split it");
     bool same = item[ITEM_TOKENS] < 0 ||
@@ -100,13 +101,17 @@ static status_t render(const dataset_t *d, int64_t example, const json_t *object
                             .append_eos = o->append_eos,
                             .layout = o->layout,
                             .label = o->label};
+    if (o->condition) TRY(condition_render(o->condition, &o->encoder, object, &scratch->slots));
+    if (o->condition && p->format != FORMAT_TEXT) {
+        how.head = scratch->slots.ids.data;
+        how.n_head = scratch->slots.ids.len;
+    }
     TRY(source_render(&p->source, example - p->first_example, object, &o->encoder, &how, &scratch->example,
                       &scratch->tokens));
     if (scratch->example.format != p->format)
         return st_raise(ST_INPUT, NULL,
                         "the line has the format %s, but the file begins with %s; give each format its own file",
                         data_format_name(scratch->example.format), data_format_name(p->format));
-    if (o->condition) TRY(condition_render(o->condition, &o->encoder, object, &scratch->slots));
     return check_unchanged(d, example, scratch);
 }
 

@@ -216,7 +216,9 @@ static status_t add_prefix(const render_t *r, data_format_t format) {
     int32_t id = bos && e->n_prefix == 0 ? e->token_id(e->self, bos) : -1;
     TRY(sequence_add(r->out, e->prefix, e->n_prefix, 0.0f));
     if (id >= 0) TRY(sequence_add(r->out, &id, 1, 0.0f));
-    r->out->n_prefix = r->out->n_prompt = r->out->ids.len;
+    r->out->n_prefix = r->out->ids.len;
+    TRY(sequence_add(r->out, r->options->head, r->options->n_head, 0.0f));
+    r->out->n_prompt = r->out->ids.len;
     return ST_OK;
 }
 

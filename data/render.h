@@ -46,6 +46,8 @@ typedef struct render_options {
     const virtual_layout_t *layout; /* its fields are read from the line; NULL: none */
     /* [layout->n_field] labels where a line names none that is known, -1 where there is none; NULL: none at all */
     const int32_t *label;
+    const int32_t *head; /* [n_head] tokens without a loss behind the prefix, part of the prompt */
+    int64_t n_head;
 } render_options_t;
 
 /* A growing sequence; zero is valid and empty. Owned by the caller and reused from call to call. */

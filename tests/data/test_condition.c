@@ -452,31 +452,51 @@ static void test_templates(void **state) {
     condition_close(c);
 }
 
-/* Fields that a user gives: numbers may be texts, and slots whose fields are not given are left out. */
+/* Fields that a user gives: numbers may be texts, slots whose fields are not given are left out, and so are those
+ * behind the document. */
 static void test_given(void **state) {
     (void)state;
     const condition_slot_t slots[] = {
-        url, {.kind = SLOT_CONTROL, .choose = {"s", false, 0.5}, .then = "+", .otherwise = "-"}, document};
+        url,
+        {.kind = SLOT_CONTROL, .choose = {"s", false, 0.5}, .then = "+", .otherwise = "-", .loss = true},
+        document,
+        end};
     const struct {
-        const char *json, *want;
+        const char *json, *want, *document, *pair;
     } cases[] = {
-        {"{\"u\": \"x\"}", "<x>"}, {"{\"s\": \"0.4\"}", "+"}, {"{\"s\": \"1\", \"u\": \"y\"}", "<y>-"}, {"{}", ""}};
+        {"{\"u\": \"x\"}", "<x>", "^<x>ab.", "^<x>qr."},
+        {"{\"s\": \"0.4\"}", "+", "^+ab.", "^+qr."},
+        {"{\"s\": \"1\", \"u\": \"\"}", "<>-", "^<>-ab.", "^<>-qr."},
+        {"{\"n\": 7}", "", "^ab.", "^qr."},
+    };
     const encoder_t e = bytes_encoder(false);
     condition_tokens_t t = {0};
     condition_t *c;
-    ok(condition_open(slots, 3, &(condition_use_t){.given = true}, &c));
+    json_t *object;
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
-        json_t *object = json_loads(cases[i].json, 0, NULL);
-        ok(condition_render(c, &e, object, &t));
+        object = json_loads(cases[i].json, 0, NULL);
+        ok(condition_open(slots, 4, &(condition_use_t){.given = object, .document_only = true}, &c));
+        ok(condition_render(c, &e, NULL, &t));
+        assert_int_equal(t.ids.len, strlen(cases[i].want));
         assert_int_equal(condition_head(c, &t), strlen(cases[i].want));
         for (int64_t k = 0; k < t.ids.len; k++) assert_int_equal((char)t.ids.data[k], cases[i].want[k]);
+        /* a document's own fields do not count; a pair of prompt and completion has the slots in front, too */
+        size_t n = strlen(cases[i].want);
+        dataset_t *d = open_text("{\"text\": \"ab\", \"u\": [1]}\n", options(c, true));
+        expect(d, 0, cases[i].document, &"000000111"[5 - n]);
+        dataset_close(d);
+        d = open_text("{\"prompt\": \"q\", \"completion\": \"r\"}\n", options(c, true));
+        expect(d, 0, cases[i].pair, &"00000011"[4 - n]);
+        dataset_close(d);
+        condition_close(c);
         json_decref(object);
     }
-    json_t *object = json_loads("{\"s\": \"much\"}", 0, NULL);
-    assert_int_equal(condition_render(c, &e, object, &t), ST_INPUT);
+    object = json_loads("{\"s\": \"much\"}", 0, NULL);
+    ok(condition_open(slots, 4, &(condition_use_t){.given = object}, &c));
+    assert_int_equal(condition_render(c, &e, NULL, &t), ST_INPUT);
+    condition_close(c);
     json_decref(object);
     condition_tokens_release(&t);
-    condition_close(c);
 }
 
 /* Lengths arrive from the other ranks by a sum in which everyone but the owner brings 0. */

@@ -18,8 +18,8 @@ enum { EVAL_TOKENS = 2048, EVAL_LENGTH = 1024 };
 
 typedef struct eval {
     const char *target, *data, *ensemble, *ensemble_field;
-    option_list_t adapter, condition;
-    int32_t label[VIRTUAL_MAX_FIELDS];
+    option_list_t adapter;
+    conditions_t conditions;
     int64_t max_seq_length;
     bool no_exact_match;
     config_t config; /* of a run; zero for a model */
@@ -52,13 +52,13 @@ static status_t choose_ensemble(eval_t *e) {
     const virtual_layout_t *v = &e->loaded.layout;
     e->match.kind = strcmp(e->ensemble, match_names[MATCH_MEAN]) ? MATCH_VOTE : MATCH_MEAN;
     TRY(find_field(v, e->ensemble_field, &e->match.field));
-    if (e->label[e->match.field] >= 0)
+    if (e->conditions.label[e->match.field] >= 0)
         return st_raise(ST_USAGE, "--condition", "names '%s', all values of which are in the ensemble; remove it",
                         e->ensemble_field);
     if (v->field[e->match.field].n > MATCH_MOST_LABELS)
         return st_raise(ST_USAGE, "--ensemble-field", "'%s' has %d values; at most %d make an ensemble",
                         e->ensemble_field, v->field[e->match.field].n, MATCH_MOST_LABELS);
-    e->label[e->match.field] = 0; /* examples need not name it */
+    e->conditions.label[e->match.field] = 0; /* examples need not name it */
     return ST_OK;
 }
 
@@ -72,7 +72,7 @@ static status_t open_target(eval_t *e) {
         e->settings = (config_data_t){
             .format = FORMAT_AUTO, .chat_template = CHAT_CHATML, .max_seq_length = EVAL_LENGTH, .append_eos = true};
     TRY(loaded_open(e->target, e->adapter.item, e->adapter.count, &e->loaded));
-    TRY(condition_labels(&e->condition, &e->loaded.layout, e->label));
+    TRY(conditions_open(&e->conditions, e->target, &e->adapter, &e->loaded));
     int64_t most = e->loaded.model.config.max_positions;
     if (e->max_seq_length) e->settings.max_seq_length = e->max_seq_length;
     if (e->settings.max_seq_length > most) e->settings.max_seq_length = most;
@@ -94,7 +94,8 @@ static status_t evaluate(eval_t *e, comm_t *comm, evaluation_t *result) {
                              .n_sources = 1,
                              .encoder = encoder_of_tokenizer(e->loaded.tokenizer),
                              .layout = &e->loaded.layout,
-                             .label = e->label};
+                             .label = e->conditions.label,
+                             .condition = e->conditions.condition};
     TRY(dataload_open(comm, &load, &e->set));
     if (!e->ensemble) TRY(measure(e, comm, result));
     if (!e->no_exact_match) TRY(comm_agree(comm, match_run(&e->loaded, e->set, comm, &e->match, &e->matches)));
@@ -136,7 +137,8 @@ static status_t body(comm_t *comm, int argc, char **argv) {
     const char *device = NULL, *dtype = NULL;
     const option_row_t rows[] = {{"--data", OPTION_STRING, &e.data, 0, 0},
                                  {"--adapter", OPTION_LIST, &e.adapter, 0, 0},
-                                 {"--condition", OPTION_LIST, &e.condition, 0, 0},
+                                 CONDITION_ROWS(&e.conditions),
+                                 {"--condition-from-data", OPTION_FLAG, &e.conditions.from_data, 0, 0},
                                  {"--ensemble", OPTION_STRING, &e.ensemble, 0, 0},
                                  {"--ensemble-field", OPTION_STRING, &e.ensemble_field, 0, 0},
                                  {"--max-seq-length", OPTION_INT, &e.max_seq_length, 2, 1 << 24},
@@ -144,9 +146,8 @@ static status_t body(comm_t *comm, int argc, char **argv) {
                                  {"--device", OPTION_STRING, &device, 0, 0},
                                  {"--dtype", OPTION_STRING, &dtype, 0, 0},
                                  {NULL, OPTION_FLAG, NULL, 0, 0}};
-    const char *usage =
-        "graft eval RUN_OR_MODEL --data F [--adapter A ...] [--condition F=V ...] [--ensemble mean|vote "
-        "--ensemble-field F]";
+    const char *usage = "graft eval RUN_OR_MODEL --data F [--adapter A ...] [--condition F=V ... | "
+                        "--condition-from-data] [--template CONFIG] [--ensemble mean|vote --ensemble-field F]";
     TRY(options_parse(argc, argv, rows, &e.target, 1, usage));
     TRY(session_device(device, dtype));
     if (!e.data) return st_raise(ST_USAGE, "command line", "--data is missing; usage: %s", usage);
@@ -156,6 +157,7 @@ static status_t body(comm_t *comm, int argc, char **argv) {
     if (st == ST_OK && comm_rank(comm) == 0) e.ensemble ? print_ensemble(&e) : print_result(&e, &result);
     if (e.evaluator.sequences) evaluator_close(&e.evaluator);
     dataset_close(e.set);
+    conditions_release(&e.conditions);
     loaded_close(&e.loaded);
     config_release(&e.config);
     return st;

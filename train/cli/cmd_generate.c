@@ -20,8 +20,8 @@ typedef struct job {
     i32buf_t *out;      /* [lines] */
     generator_t generator;
     generate_options_t options;
-    option_list_t stop, adapter, condition;
-    int32_t label[VIRTUAL_MAX_FIELDS]; /* by --condition, -1: not named */
+    option_list_t stop, adapter;
+    conditions_t conditions;
     double guidance, weight[2];
     int64_t streams;
     bool json;
@@ -55,7 +55,7 @@ static status_t prompt_text(const char *line, size_t n, const char *where, const
 /* Without what --condition names. */
 static void unlabel(const job_t *j, sequence_t *p) {
     for (int f = 0; f < j->loaded.layout.n_field; f++)
-        if (j->label[f] >= 0) p->label[f] = -1;
+        if (j->conditions.label[f] >= 0) p->label[f] = -1;
 }
 
 static status_t encode(job_t *j, int64_t i, bool conditioned, sequence_t *p) {
@@ -67,10 +67,12 @@ static status_t encode(job_t *j, int64_t i, bool conditioned, sequence_t *p) {
     TRY(prompt_text(line, n, where, &text, &len, &owner));
     int n_prefix;
     const int32_t *prefix = tokenizer_prefix(j->loaded.tokenizer, &n_prefix);
+    const i32buf_t *head = &j->conditions.tokens.ids;
     status_t st = sequence_add(p, prefix, n_prefix, 0.0f);
+    if (st == ST_OK && conditioned) st = i32buf_add(&p->ids, head->data, head->len);
     if (st == ST_OK) st = tokenizer_encode(j->loaded.tokenizer, text, len, false, &p->ids);
     if (st == ST_OK) st = sequence_weigh(p, n_prefix, 0.0f);
-    if (st == ST_OK) st = label_read(owner, &j->loaded.layout, j->label, p->label);
+    if (st == ST_OK) st = label_read(owner, &j->loaded.layout, j->conditions.label, p->label);
     json_decref(owner);
     if (st != ST_OK) return st_context(st, "%s", where);
     if (!conditioned) unlabel(j, p);
@@ -149,11 +151,11 @@ static status_t generate_all(job_t *j) {
 static status_t guide(job_t *j) {
     j->streams = j->guidance < 0 ? 1 : 2;
     if (j->streams == 1) return ST_OK;
-    if (!j->condition.count)
+    if (!j->conditions.given.count)
         return st_raise(ST_USAGE, "--guidance", "needs a condition to lead to; give --condition FIELD=VALUE");
     const virtual_layout_t *v = &j->loaded.layout;
     for (int f = 0; f < v->n_field; f++)
-        if (j->label[f] >= 0 && !v->field[f].optional)
+        if (j->conditions.label[f] >= 0 && !v->field[f].optional)
             return st_raise(ST_USAGE, "--guidance",
                             "the adapter has nothing for examples without '%s', from which guidance leads away; one of "
                             "control_prefix has",
@@ -167,7 +169,7 @@ static status_t guide(job_t *j) {
 
 static status_t run(job_t *j, const char *model) {
     TRY(loaded_open(model, j->adapter.item, j->adapter.count, &j->loaded));
-    TRY(condition_labels(&j->condition, &j->loaded.layout, j->label));
+    TRY(conditions_open(&j->conditions, model, &j->adapter, &j->loaded));
     TRY(guide(j));
     TRY(lines_read(&j->lines));
     if (!j->lines.count) return ST_OK;
@@ -187,7 +189,7 @@ static status_t body(comm_t *comm, int argc, char **argv) {
     j.options = (generate_options_t){.max_new_tokens = 64, .top_p = 1.0};
     j.guidance = -1; /* none */
     const option_row_t rows[] = {{"--adapter", OPTION_LIST, &j.adapter, 0, 0},
-                                 {"--condition", OPTION_LIST, &j.condition, 0, 0},
+                                 CONDITION_ROWS(&j.conditions),
                                  {"--guidance", OPTION_REAL, &j.guidance, 0, 1e6},
                                  {"--device", OPTION_STRING, &device, 0, 0},
                                  {"--dtype", OPTION_STRING, &dtype, 0, 0},
@@ -200,7 +202,8 @@ static status_t body(comm_t *comm, int argc, char **argv) {
                                  {"--json", OPTION_FLAG, &j.json, 0, 0},
                                  {NULL, OPTION_FLAG, NULL, 0, 0}};
     TRY(options_parse(argc, argv, rows, &model, 1,
-                      "graft generate MODEL [--adapter A ...] [--condition F=V ...] [--guidance G] < PROMPTS"));
+                      "graft generate MODEL [--adapter A ...] [--condition F=V ...] [--template CONFIG] [--guidance G] "
+                      "< PROMPTS"));
     TRY(session_device(device, dtype));
     for (int k = 0; k < j.stop.count; k++)
         if (!j.stop.item[k][0]) return st_raise(ST_USAGE, "--stop", "must not be empty");
@@ -214,6 +217,7 @@ static status_t body(comm_t *comm, int argc, char **argv) {
     free(j.out);
     strbuf_release(&j.text);
     lines_release(&j.lines);
+    conditions_release(&j.conditions);
     loaded_close(&j.loaded);
     return st;
 }

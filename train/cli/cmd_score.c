@@ -24,8 +24,8 @@ typedef struct scorer {
     batch_t batch;
     int64_t capacity; /* tokens of a batch, virtual ones counted */
     int64_t extra;    /* virtual tokens of a sequence */
-    option_list_t adapter, condition;
-    int32_t label[VIRTUAL_MAX_FIELDS];
+    option_list_t adapter;
+    conditions_t conditions;
 } scorer_t;
 
 static status_t render(scorer_t *s) {
@@ -33,7 +33,11 @@ static status_t render(scorer_t *s) {
     TRY(buf_calloc(&p, s->lines.count, sizeof(sequence_t), "lines"));
     s->sequence = p;
     const encoder_t encoder = encoder_of_tokenizer(s->loaded.tokenizer);
-    const render_options_t o = {.format = FORMAT_AUTO, .layout = &s->loaded.layout, .label = s->label};
+    const render_options_t o = {.format = FORMAT_AUTO,
+                                .layout = &s->loaded.layout,
+                                .label = s->conditions.label,
+                                .head = s->conditions.tokens.ids.data,
+                                .n_head = s->conditions.tokens.ids.len};
     s->extra = virtual_slots(&s->loaded.layout) + virtual_prefix(&s->loaded.layout);
     int64_t most = s->loaded.model.config.max_positions - s->extra;
     for (int64_t i = 0; i < s->lines.count; i++) {
@@ -99,16 +103,16 @@ static status_t body(comm_t *comm, int argc, char **argv) {
     scorer_t s;
     memset(&s, 0, sizeof s);
     const option_row_t rows[] = {{"--adapter", OPTION_LIST, &s.adapter, 0, 0},
-                                 {"--condition", OPTION_LIST, &s.condition, 0, 0},
+                                 CONDITION_ROWS(&s.conditions),
                                  {"--device", OPTION_STRING, &device, 0, 0},
                                  {"--dtype", OPTION_STRING, &dtype, 0, 0},
                                  {NULL, OPTION_FLAG, NULL, 0, 0}};
     TRY(options_parse(argc, argv, rows, &model, 1,
-                      "graft score MODEL [--adapter A ...] [--condition F=V ...] < LINES"));
+                      "graft score MODEL [--adapter A ...] [--condition F=V ...] [--template CONFIG] < LINES"));
     TRY(session_device(device, dtype));
     if (comm_rank(comm)) return ST_OK;
     status_t st = loaded_open(model, s.adapter.item, s.adapter.count, &s.loaded);
-    if (st == ST_OK) st = condition_labels(&s.condition, &s.loaded.layout, s.label);
+    if (st == ST_OK) st = conditions_open(&s.conditions, model, &s.adapter, &s.loaded);
     if (st == ST_OK) st = lines_read(&s.lines);
     if (st == ST_OK) st = render(&s);
     if (st == ST_OK && s.lines.count) st = score_all(&s);
@@ -117,6 +121,7 @@ static status_t body(comm_t *comm, int argc, char **argv) {
     for (int64_t i = 0; s.sequence && i < s.lines.count; i++) sequence_release(&s.sequence[i]);
     free(s.sequence);
     lines_release(&s.lines);
+    conditions_release(&s.conditions);
     loaded_close(&s.loaded);
     return st;
 }
