@@ -18,13 +18,15 @@ if(GRAFT_VENV)
            --dump $<TARGET_FILE:oracle_dump>)
   add_test(NAME oracle_peft_parity COMMAND ${GRAFT_VENV}/bin/python ${CMAKE_CURRENT_SOURCE_DIR}/oracle/peft_parity.py
            --graft $<TARGET_FILE:graft>)
+  add_test(NAME oracle_full_parity COMMAND ${GRAFT_VENV}/bin/python ${CMAKE_CURRENT_SOURCE_DIR}/oracle/full_parity.py
+           --graft $<TARGET_FILE:graft>)
   add_test(NAME oracle_peft_prefix COMMAND ${GRAFT_VENV}/bin/python ${CMAKE_CURRENT_SOURCE_DIR}/oracle/peft_prefix.py
            --graft $<TARGET_FILE:graft>)
   add_test(NAME oracle_peft_prompt COMMAND ${GRAFT_VENV}/bin/python ${CMAKE_CURRENT_SOURCE_DIR}/oracle/peft_prompt.py
            --graft $<TARGET_FILE:graft>)
   add_test(NAME oracle_tokenizer_parity COMMAND ${GRAFT_VENV}/bin/python
            ${CMAKE_CURRENT_SOURCE_DIR}/oracle/tokenizer_parity.py $<TARGET_FILE:graft> 2000)
-  set_tests_properties(oracle_forward_parity oracle_peft_parity oracle_peft_prefix oracle_peft_prompt
+  set_tests_properties(oracle_forward_parity oracle_full_parity oracle_peft_parity oracle_peft_prefix oracle_peft_prompt
                        oracle_tokenizer_parity PROPERTIES LABELS oracle TIMEOUT 600)
 endif()
 

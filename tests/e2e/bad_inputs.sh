@@ -150,6 +150,9 @@ mkdir full
 echo kept >full/config.yaml
 bad 2 "full/config.yaml/peft" "$graft" export good/final.h5 --format peft full/config.yaml/peft
 
+# ---- full fine-tuning and models made anew ----
+. "$here/bad_full.sh"
+
 # ---- under mpirun: every rank ends, with the same code and one message ----
 bad 2 "lora_aplha" mpirun -n 3 "$graft" train run.yaml output_dir=never method.lora_aplha=1
 bad 3 "broken.jsonl:3" mpirun -n 3 "$graft" train run.yaml output_dir=never data.train=broken.jsonl
