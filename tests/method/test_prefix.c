@@ -7,7 +7,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 #include <cmocka.h>
+#include "data/safetensors.h"
 #include "tests/common/tiny_model.h"
 #include "train/run/registry.h"
 
@@ -205,6 +207,71 @@ static void test_bad_configurations(void **state) {
     tiny_close(&t);
 }
 
+/* What adapter_config.json says, the columns of a table of three rows, and a part of the message. */
+#define PEFT(more)   "{\"peft_type\": \"PREFIX_TUNING\"" more "}"
+#define BLOCKS(text) PEFT(", \"graft\": {\"encoder\": 0, \"blocks\": " text "}")
+static const struct {
+    const char *config;
+    int64_t cols;
+    const char *message;
+} damaged[] = {
+    {PEFT(""), 0, "prompt_embeddings"},
+    {PEFT(", \"num_virtual_tokens\": 4"), 32, "num_virtual_tokens"},
+    {PEFT(", \"num_virtual_tokens\": \"3\""), 32, "num_virtual_tokens"},
+    {PEFT(", \"num_transformer_submodules\": 2"), 32, "num_transformer_submodules"},
+    {PEFT(", \"num_layers\": 3"), 32, "num_layers"},
+    {PEFT(", \"num_attention_heads\": 3"), 32, "num_attention_heads"},
+    {PEFT(", \"token_dim\": 24"), 32, "token_dim"},
+    {PEFT(", \"graft\": 7"), 32, "encoder"},
+    {PEFT(", \"graft\": {\"encoder\": -1, \"blocks\": []}"), 32, "encoder"},
+    {BLOCKS("[]"), 32, "blocks"},
+    {BLOCKS("[{\"num_virtual_tokens\": 0}]"), 32, "num_virtual_tokens"},
+    {BLOCKS("[{\"num_virtual_tokens\": 1, \"field\": \"a\", \"values\": []}]"), 32, "values"},
+    {BLOCKS("[{\"num_virtual_tokens\": 1, \"field\": \"a\", \"values\": [1]}]"), 32, "values"},
+    {"{\"peft_type\": \"CONTROL_PREFIX\"}", 32, "graft"},
+};
+
+static void write_adapter(const char *dir, const char *config, int64_t cols) {
+    char path[600];
+    const float zero[3 * 32] = {0};
+    snprintf(path, sizeof path, "%s/adapter_config.json", dir);
+    FILE *f = fopen(path, "wb");
+    assert_non_null(f);
+    assert_true(fputs(config, f) >= 0);
+    assert_int_equal(fclose(f), 0);
+    snprintf(path, sizeof path, "%s/adapter_model.safetensors", dir);
+    ok(safetensors_write(path, &(safetensors_out_t){"prompt_embeddings", STORE_F32, cols ? 2 : 1, {3, cols}, zero}, 1));
+}
+
+static void test_damaged_adapters(void **state) {
+    (void)state;
+    const char *base = getenv("TMPDIR");
+    char dir[512], path[600];
+    tiny_t t;
+    tiny_open(&t, tiny_llama, NULL, DT_F32);
+    snprintf(dir, sizeof dir, "%s/graft-prefix-XXXXXX", base ? base : "/tmp");
+    assert_non_null(mkdtemp(dir));
+    for (size_t i = 0; i < sizeof damaged / sizeof *damaged; i++) {
+        adapter_t *a = NULL;
+        void *self = NULL;
+        write_adapter(dir, damaged[i].config, damaged[i].cols);
+        ok(adapter_open(dir, &a));
+        const method_t *m = method_find_peft(json_string_value(json_object_get(adapter_config(a), "peft_type")));
+        assert_non_null(m);
+        status_t st = m->open_adapter(a, &t.model, &self);
+        if (st != ST_INPUT || !strstr(st_message(), damaged[i].message))
+            fail_msg("%s: %s: %s", damaged[i].config, st_name(st), st_message());
+        st_clear();
+        adapter_close(a);
+    }
+    snprintf(path, sizeof path, "%s/adapter_config.json", dir);
+    unlink(path);
+    snprintf(path, sizeof path, "%s/adapter_model.safetensors", dir);
+    unlink(path);
+    assert_int_equal(rmdir(dir), 0);
+    tiny_close(&t);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_text),
@@ -212,6 +279,7 @@ int main(void) {
         cmocka_unit_test(test_choice),
         cmocka_unit_test(test_no_choice),
         cmocka_unit_test(test_bad_configurations),
+        cmocka_unit_test(test_damaged_adapters),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
