@@ -2,6 +2,14 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* One block for all fields. */
+static status_t init_labels(batch_t *b) {
+    void *memory;
+    TRY(buf_calloc(&memory, VIRTUAL_MAX_FIELDS * b->capacity, sizeof **b->label, "micro-batch"));
+    for (int f = 0; f < VIRTUAL_MAX_FIELDS; f++) b->label[f] = (int32_t *)memory + f * b->capacity;
+    return ST_OK;
+}
+
 status_t batch_init(batch_t *b, int64_t capacity) {
     if (capacity < 1 || capacity >= INT32_MAX)
         return st_raise(ST_USAGE, "training.micro_batch_tokens", "%lld; it must be between 1 and 2^31 - 2",
@@ -23,6 +31,11 @@ status_t batch_init(batch_t *b, int64_t capacity) {
         {&b->targets, capacity, sizeof *b->targets},
         {&b->loss_weight, capacity, sizeof *b->loss_weight},
     };
+    status_t labels = init_labels(b);
+    if (labels != ST_OK) {
+        batch_release(b);
+        return labels;
+    }
     for (size_t i = 0; i < sizeof arrays / sizeof *arrays; i++) {
         void *memory;
         status_t st = buf_calloc(&memory, arrays[i].n, arrays[i].size, "micro-batch");
@@ -42,6 +55,7 @@ void batch_release(batch_t *b) {
     free(b->cu_seqlens);
     free(b->prefix);
     free(b->cu_prefix);
+    free(b->label[0]);
     free(b->token_key);
     free(b->loss_row);
     free(b->targets);
@@ -63,10 +77,22 @@ static status_t group_first(const virtual_layout_t *v, const virtual_group_t *g,
     if (g->field < 0) return ST_OK;
     const virtual_field_t *f = &v->field[g->field];
     int32_t label = s->label[g->field];
-    if (label >= f->n) return st_raise(ST_INTERNAL, "batch_add", "label %d of %d of field '%s'", label, f->n, f->name);
     if (label < 0 && g->missing < 0)
         return st_raise(ST_INPUT, NULL, "an example has no known label in the field '%s'; add it", f->name);
     *first = label < 0 ? g->missing : g->first + label * g->count;
+    return ST_OK;
+}
+
+/* The labels by which the sequence itself is routed. */
+static status_t add_labels(batch_t *b, const virtual_layout_t *v, const sequence_t *s) {
+    for (int i = 0; i < v->n_field; i++) {
+        const virtual_field_t *f = &v->field[i];
+        if (s->label[i] >= f->n)
+            return st_raise(ST_INTERNAL, "batch_add", "label %d of %d of field '%s'", s->label[i], f->n, f->name);
+        if (s->label[i] < 0 && !f->optional)
+            return st_raise(ST_INPUT, NULL, "an example has no known label in the field '%s'; add it", f->name);
+        b->label[i][b->n_seqs] = s->label[i];
+    }
     return ST_OK;
 }
 
@@ -135,6 +161,7 @@ status_t batch_add(batch_t *b, const virtual_layout_t *v, const sequence_t *s, i
     if (n > b->capacity - b->n_tokens - b->n_prefix - slots - prefix || b->n_seqs == b->capacity)
         return st_raise(ST_INTERNAL, "batch_add", "more than %lld tokens in a micro-batch", (long long)b->capacity);
     const writer_t w = {b, v, s, (uint64_t)index << 32, b->n_tokens, (int32_t)prefix};
+    TRY(add_labels(b, v, s));
     TRY(add_prefix(&w));
     TRY(add_slots(&w, VIRTUAL_FIRST));
     add_tokens(&w, 0, s->n_prefix);

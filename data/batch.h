@@ -17,6 +17,7 @@ typedef struct batch {
     int32_t *cu_seqlens;                        /* [S+1] sequence s is rows [cu_seqlens[s], cu_seqlens[s+1]) */
     int32_t *prefix;                            /* [P] numbers of the prefix rows */
     int32_t *cu_prefix;                         /* [S+1] sequence s has prefix[cu_prefix[s] .. cu_prefix[s+1]) */
+    int32_t *label[VIRTUAL_MAX_FIELDS];         /* [S] labels of the layout's fields, -1: none */
     uint64_t *token_key; /* [N] index of the sequence within the step << 32 | row in it: counter of random values */
     int32_t *loss_row;   /* [M] ascending */
     int32_t *targets;    /* [M] */
@@ -28,6 +29,7 @@ typedef struct batch {
 
 status_t batch_init(batch_t *b, int64_t capacity);
 void batch_release(batch_t *b);
+/* Labels stay, for those who go on with the same sequences token by token. */
 void batch_clear(batch_t *b);
 /* Appends one sequence with its virtual tokens; `index` goes into token_key. ST_INTERNAL if it does not fit. */
 status_t batch_add(batch_t *b, const virtual_layout_t *v, const sequence_t *s, int64_t index);

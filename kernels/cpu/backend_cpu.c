@@ -15,6 +15,7 @@ const backend_t backend_cpu = {
             [OP_RMSNORM] = NO_SCRATCH(rmsnorm),
             [OP_LAYERNORM] = NO_SCRATCH(layernorm),
             [OP_LINEAR] = NO_SCRATCH(linear),
+            [OP_ROUTED_LINEAR] = NO_SCRATCH(routed_linear),
             [OP_LOWRANK] = WITH_SCRATCH(lowrank),
             [OP_ROPE_TABLE] = {cpu_rope_table_fwd, NULL, NULL},
             [OP_ROPE] = NO_SCRATCH(rope),

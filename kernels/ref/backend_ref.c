@@ -22,6 +22,7 @@ const backend_t REF(backend_ref) = {
             [OP_RMSNORM] = NO_SCRATCH(rmsnorm),
             [OP_LAYERNORM] = NO_SCRATCH(layernorm),
             [OP_LINEAR] = NO_SCRATCH(linear),
+            [OP_ROUTED_LINEAR] = NO_SCRATCH(routed_linear),
             [OP_LOWRANK] = WITH_SCRATCH(lowrank),
             [OP_ROPE_TABLE] = FORWARD_ONLY(rope_table),
             [OP_ROPE] = NO_SCRATCH(rope),

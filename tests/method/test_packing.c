@@ -20,6 +20,8 @@ static const char *const methods_tested[] = {
     "{type: p_tuning, num_virtual_tokens: 2, position: after_prompt, prompts: {field: task, values: [a, b]}}",
     "{type: p_tuning, num_virtual_tokens: 4, encoder_reparameterization_type: LSTM, encoder_hidden_size: 6}",
     "{type: prefix_tuning, num_virtual_tokens: 3}",
+    "{type: demix, domains: {field: domain, values: [a, b, c]}}",
+    "{type: demix, domains: {field: domain, values: [a, b]}}",
     "{type: prefix_tuning, num_virtual_tokens: 2, prefix_projection: true}",
     "{type: prefix_tuning, num_virtual_tokens: 2, prompts: {field: task, values: [a, b, c]}}",
     "{type: control_prefix, num_virtual_tokens: 1, prefix_projection: true, encoder_hidden_size: 7, attributes: "

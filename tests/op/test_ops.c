@@ -19,6 +19,7 @@ static const double tolerance[OP_COUNT] = {
     [OP_RMSNORM] = 1e-6,
     [OP_LAYERNORM] = 2e-6,
     [OP_LINEAR] = 2e-6,
+    [OP_ROUTED_LINEAR] = 2e-6,
     [OP_LOWRANK] = 3e-6,
     [OP_ROPE_TABLE] = 0,
     [OP_ROPE] = 5e-7,

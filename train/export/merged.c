@@ -105,6 +105,7 @@ static status_t make_config(const export_source_t *s, json_t **out) {
 static status_t check(const export_source_t *s) {
     if (!s->method->merge)
         return st_raise(ST_USAGE, "export", "%s cannot be merged into the weights; use peft", s->method->peft_type);
+    if (s->method->settle) TRY(s->method->settle(s->method_self, s->model, &s->choice));
     json_t *config = NULL;
     status_t st = make_config(s, &config);
     json_decref(config);

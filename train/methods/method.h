@@ -69,6 +69,9 @@ typedef struct method {
     status_t (*result)(void *self, model_t *m, const method_choice_t *choice, method_result_t *out);
     /* For each engine but PEFT one line: does it load the export to PEFT's format? */
     status_t (*engines)(const void *self, const model_t *m, FILE *out);
+    /* Puts the tensors of what was chosen in the place of base weights, before an export of the whole model merges.
+     * NULL: there is nothing to choose. ST_USAGE when a choice is missing; nothing has changed then. */
+    status_t (*settle)(void *self, model_t *m, const method_choice_t *choice);
     /* Adds the method's change to the base weight w [out,in] of a site (float32 sums). NULL: cannot be merged. */
     status_t (*merge)(const void *self, const model_t *m, const site_t *site, float *w);
 } method_t;

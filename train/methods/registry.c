@@ -9,10 +9,11 @@ extern const method_t method_p_tuning;
 extern const method_t method_prefix_tuning;
 extern const method_t method_control_prefix;
 extern const method_t method_full;
+extern const method_t method_demix;
 
 const method_t *const methods[] = {
-    &method_lora, &method_prompt_tuning, &method_p_tuning, &method_prefix_tuning, &method_control_prefix, &method_full,
-    NULL};
+    &method_lora,           &method_prompt_tuning, &method_p_tuning, &method_prefix_tuning,
+    &method_control_prefix, &method_full,          &method_demix,    NULL};
 
 const method_t *method_find(const char *name) {
     for (const method_t *const *m = methods; *m; m++)

@@ -22,6 +22,7 @@ static void declare_inputs(build_t *b) {
     b->cu = input(b, "cu_seqlens", DT_I32, DIM_S1);
     b->rows = input(b, "rows", DT_I32, DIM_M);
     b->past = b->key = b->targets = b->weights = b->slot = b->prefix = b->cu_prefix = VAL_NONE;
+    for (int i = 0; i < VIRTUAL_MAX_FIELDS; i++) b->label[i] = VAL_NONE;
     for (int i = 0; i < b->n_hook; i++) {
         if (b->hook[i].embed && b->slot.id < 0) b->slot = input(b, "slots", DT_I32, DIM_N);
         if (!b->hook[i].kv || b->prefix.id >= 0) continue;
@@ -86,10 +87,24 @@ val_t m_embed(build_t *b) {
     return x;
 }
 
+val_t m_label(build_t *b, int field) {
+    if (b->label[field].id < 0) b->label[field] = input(b, "labels", DT_I32, DIM_S);
+    return b->label[field];
+}
+
+/* What a site computes without the methods that only add to it. */
+static val_t plain_linear(build_t *b, const site_t *s, val_t x) {
+    for (int i = 0; i < b->n_hook; i++) {
+        val_t y = b->hook[i].replace ? b->hook[i].replace(b->hook[i].self, b, s, x) : VAL_NONE;
+        if (y.id >= 0) return y;
+    }
+    const val_t in[] = {x, tape_param(b->tape, s->weight), s->bias < 0 ? VAL_NONE : tape_param(b->tape, s->bias)};
+    return tape_emit(b->tape, OP_LINEAR, s->module, 3, in, NULL, 0, NULL);
+}
+
 val_t m_linear(build_t *b, int site, val_t x) {
     const site_t *s = &b->model->site[site];
-    const val_t in[] = {x, tape_param(b->tape, s->weight), s->bias < 0 ? VAL_NONE : tape_param(b->tape, s->bias)};
-    val_t y = tape_emit(b->tape, OP_LINEAR, s->module, 3, in, NULL, 0, NULL);
+    val_t y = plain_linear(b, s, x);
     for (int i = 0; i < b->n_hook; i++)
         if (b->hook[i].linear) y = b->hook[i].linear(b->hook[i].self, b, s, x, y);
     return y;

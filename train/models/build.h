@@ -3,6 +3,7 @@
  * A family file never names a method. It calls helpers at the places where methods may act; a helper asks the attached
  * hooks in order. With no hooks the helpers emit the plain model. All functions are *local*. */
 #pragma once
+#include "data/virtual.h"
 #include "train/models/model.h"
 #include "train/tape/tape.h"
 
@@ -25,7 +26,10 @@ typedef struct hook {
     /* *pk, *pv [P,K*h]: keys and values of prefix rows b->prefix of this layer, VAL_NONE before the first method -> the
      * same with this method's rows put in */
     void (*kv)(void *self, struct build *b, const begun_t *begun, int64_t layer, val_t *pk, val_t *pv);
-    /* y = linear(x) of a site -> y' */
+    /* x of a site -> y in place of the base's linear, whose weights are then not read; VAL_NONE: not replaced. Of
+     * several methods the first that replaces a site has it. */
+    val_t (*replace)(void *self, struct build *b, const site_t *site, val_t x);
+    /* y = linear(x) of a site, the base's or what replaced it -> y' */
     val_t (*linear)(void *self, struct build *b, const site_t *site, val_t x, val_t y);
 } hook_t;
 
@@ -53,6 +57,7 @@ typedef struct build {
     val_t ids, positions, cu, past, key; /* [N] i32, [N] i32, [S+1] i32, [S] i32, [N] u64 */
     val_t slot;                          /* [N] i32 number of a virtual row, -1: a token; VAL_NONE: no method embeds */
     val_t prefix, cu_prefix;             /* [P] i32, [S+1] i32; VAL_NONE: no method has prefix rows */
+    val_t label[VIRTUAL_MAX_FIELDS];     /* [S] i32 by field of the layout, declared on first use (m_label) */
     val_t rows, targets, weights;        /* [M] i32, [M] i32, [M] f32 */
     begun_t begun[BUILD_MAX_HOOKS];
     val_t *cache; /* [L] key/value caches of a cached tape */
@@ -65,9 +70,12 @@ status_t build_open(model_t *m, const backend_t *backend, const hook_t *hook, in
                     build_t *b);
 void build_close(build_t *b);
 
+/* For methods: [S] i32, the sequences' labels in a field of the layout. */
+val_t m_label(build_t *b, int field);
+
 /* ---- site helpers, for families ---- */
 val_t m_embed(build_t *b);                     /* token embedding [N,D] */
-val_t m_linear(build_t *b, int site, val_t x); /* x W^T + b and what methods add */
+val_t m_linear(build_t *b, int site, val_t x); /* x W^T + b, or what replaces it, and what methods add */
 val_t m_rmsnorm(build_t *b, const char *name, int weight, val_t x);
 val_t m_layernorm(build_t *b, const char *name, int weight, int bias, val_t x);
 val_t m_rope(build_t *b, const char *name, val_t x);

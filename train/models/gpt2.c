@@ -76,10 +76,10 @@ static status_t declare_layer(model_t *m, int64_t i) {
                              WEIGHT_TRANSPOSED | WEIGHT_RESIDUAL, &p[SITE_O]));
     TRY(model_declare(m, "transformer.h.%d.ln_2.weight", "blk.%d.ffn_norm.weight", i, 1, d, 0, 0, &p[LN2_W]));
     TRY(model_declare(m, "transformer.h.%d.ln_2.bias", "blk.%d.ffn_norm.bias", i, 1, d, 0, 0, &p[LN2_B]));
-    TRY(model_declare_linear(m, "transformer.h.%d.mlp.c_fc", "blk.%d.ffn_up", i, c->ff, d, true, WEIGHT_TRANSPOSED,
-                             &p[SITE_FC]));
+    TRY(model_declare_linear(m, "transformer.h.%d.mlp.c_fc", "blk.%d.ffn_up", i, c->ff, d, true,
+                             WEIGHT_TRANSPOSED | WEIGHT_FEED_FORWARD, &p[SITE_FC]));
     return model_declare_linear(m, "transformer.h.%d.mlp.c_proj", "blk.%d.ffn_down", i, d, c->ff, true,
-                                WEIGHT_TRANSPOSED | WEIGHT_RESIDUAL, &p[SITE_PROJ]);
+                                WEIGHT_TRANSPOSED | WEIGHT_RESIDUAL | WEIGHT_FEED_FORWARD, &p[SITE_PROJ]);
 }
 
 static status_t declare(model_t *m) {

@@ -99,10 +99,12 @@ static status_t declare_layer(model_t *m, int64_t i) {
     TRY(model_declare_linear(m, "model.layers.%d.self_attn.o_proj", "blk.%d.attn_output", i, d, q, ab, 0, &p[SITE_O]));
     TRY(model_declare(m, "model.layers.%d.post_attention_layernorm.weight", "blk.%d.ffn_norm.weight", i, 1, d, 0, 0,
                       &p[NORM_MLP]));
-    TRY(model_declare_linear(m, "model.layers.%d.mlp.gate_proj", "blk.%d.ffn_gate", i, c->ff, d, mb, 0, &p[SITE_GATE]));
-    TRY(model_declare_linear(m, "model.layers.%d.mlp.up_proj", "blk.%d.ffn_up", i, c->ff, d, mb, 0, &p[SITE_UP]));
-    return model_declare_linear(m, "model.layers.%d.mlp.down_proj", "blk.%d.ffn_down", i, d, c->ff, mb, 0,
-                                &p[SITE_DOWN]);
+    TRY(model_declare_linear(m, "model.layers.%d.mlp.gate_proj", "blk.%d.ffn_gate", i, c->ff, d, mb,
+                             WEIGHT_FEED_FORWARD, &p[SITE_GATE]));
+    TRY(model_declare_linear(m, "model.layers.%d.mlp.up_proj", "blk.%d.ffn_up", i, c->ff, d, mb, WEIGHT_FEED_FORWARD,
+                             &p[SITE_UP]));
+    return model_declare_linear(m, "model.layers.%d.mlp.down_proj", "blk.%d.ffn_down", i, d, c->ff, mb,
+                                WEIGHT_FEED_FORWARD, &p[SITE_DOWN]);
 }
 
 static status_t declare(model_t *m) {

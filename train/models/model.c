@@ -210,6 +210,7 @@ status_t model_declare_linear(model_t *m, const char *module, const char *gguf, 
     const char *dot = strrchr(s->module, '.');
     s->role = dot ? dot + 1 : s->module;
     s->conv1d = flags & WEIGHT_TRANSPOSED;
+    s->feed_forward = flags & WEIGHT_FEED_FORWARD;
     char hf[256], gg[256];
     snprintf(hf, sizeof hf, "%s.weight", module);
     snprintf(gg, sizeof gg, "%s.weight", gguf ? gguf : "");

@@ -28,6 +28,7 @@ enum {
     WEIGHT_PERMUTED_Q = 2, /* GGUF interleaves the rotary pairs of every query head ... */
     WEIGHT_PERMUTED_K = 4, /* ... and of every key head */
     WEIGHT_RESIDUAL = 8,   /* initialised smaller by sqrt(2 L): it ends a residual branch (GPT-2, Radford 2019, 2.3) */
+    WEIGHT_FEED_FORWARD = 16, /* of the feed-forward layer of a block */
 };
 
 typedef struct model_weight {
@@ -41,9 +42,10 @@ typedef struct site {
     char *module;     /* Hugging Face module path, e.g. model.layers.0.self_attn.q_proj */
     const char *role; /* its last part */
     int64_t layer;
-    int64_t in, out;  /* features */
-    int weight, bias; /* parameter indices, bias -1 if none */
-    bool conv1d;      /* transformers has it as Conv1D: fan_in_fan_out in PEFT's config */
+    int64_t in, out;   /* features */
+    int weight, bias;  /* parameter indices, bias -1 if none */
+    bool conv1d;       /* transformers has it as Conv1D: fan_in_fan_out in PEFT's config */
+    bool feed_forward; /* of the feed-forward layer of a block */
 } site_t;
 
 typedef struct model {

@@ -13,6 +13,8 @@ void micro_load(build_t *b, const batch_t *batch) {
     put(b, b->slot, batch->slot, batch->n_tokens, sizeof *batch->slot);
     put(b, b->prefix, batch->prefix, batch->n_prefix, sizeof *batch->prefix);
     put(b, b->cu_prefix, batch->cu_prefix, batch->n_seqs + 1, sizeof *batch->cu_prefix);
+    for (int f = 0; f < VIRTUAL_MAX_FIELDS; f++)
+        put(b, b->label[f], batch->label[f], batch->n_seqs, sizeof **batch->label);
     put(b, b->key, batch->token_key, batch->n_tokens, sizeof *batch->token_key);
     put(b, b->rows, batch->loss_row, batch->n_loss, sizeof *batch->loss_row);
     put(b, b->targets, batch->targets, batch->n_loss, sizeof *batch->targets);

@@ -75,7 +75,12 @@ status_t param_declare_window(param_set_t *s, const char *name, int of, int64_t 
 }
 
 void param_train(param_set_t *s, int index) {
-    s->item[index].trainable = true;
+    s->item[index].trainable = !s->item[index].idle;
+}
+
+void param_idle(param_set_t *s, int index) {
+    s->item[index].idle = true;
+    s->item[index].trainable = false;
 }
 
 static bool has_window(const param_set_t *s, int index) {

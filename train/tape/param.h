@@ -17,6 +17,7 @@ typedef struct param {
     view_t value;    /* dtype of the backend */
     int64_t offset;  /* first element in the trainable blob, or in the frozen blob; set by param_set_alloc */
     bool trainable;
+    bool idle;       /* no pass reads it: param_train does not count */
     bool shared;     /* frozen, and its memory is another set's */
     bool decay;      /* weight decay applies (not for biases and norm weights) */
     double lr_scale; /* learning rate as a multiple of the run's; 1 */
@@ -45,6 +46,9 @@ status_t param_declare(param_set_t *s, const char *name, int rank, const int64_t
 status_t param_declare_window(param_set_t *s, const char *name, int of, int64_t first, int64_t rows, int *index);
 /* Makes a declared tensor trainable (full fine-tuning of base weights). Before param_set_alloc. */
 void param_train(param_set_t *s, int index);
+/* Says that a method computes with other tensors in the place of this one, which therefore stays frozen even where it
+ * is asked for with param_train. Before param_set_alloc. */
+void param_idle(param_set_t *s, int index);
 /* Lets a tensor use the memory of the same one in `owner`, which has been allocated and must outlive s; nothing happens
  * where it is not frozen, without windows and of one shape, in both. Right before param_set_alloc, when everything is
  * declared. */
