@@ -10,9 +10,9 @@ static const struct {
     const char *usage;
 } commands[] = {
     {"train", cmd_train, "CONFIG [key=value ...]       the whole training run"},
-    {"eval", cmd_eval, "RUN_OR_MODEL --data F [--adapter A]    loss, perplexity, exact match"},
-    {"score", cmd_score, "MODEL [--adapter A]          log-probability of every token (JSONL on stdin)"},
-    {"generate", cmd_generate, "MODEL [--adapter A]       continuations of the prompts on stdin"},
+    {"eval", cmd_eval, "RUN_OR_MODEL --data F [--adapter A ...]   loss, perplexity, exact match"},
+    {"score", cmd_score, "MODEL [--adapter A ...]      log-probability of every token (JSONL on stdin)"},
+    {"generate", cmd_generate, "MODEL [--adapter A ...]   continuations of the prompts on stdin"},
     {"tokenize", cmd_tokenize, "MODEL [--decode]          token ids of the lines on stdin"},
     {"data", cmd_data, "build FILES... OUT.h5 --model M   a token store: documents tokenised once"},
     {"export", cmd_export, "CHECKPOINT --format F OUT   peft or merged-safetensors"},
