@@ -22,4 +22,4 @@ static const char *type(int i) {
     return i ? NULL : lora.type;
 }
 
-const config_methods_t sample_methods = {find, type};
+const config_methods_t sample_methods = {.find = find, .type = type};
