@@ -10,6 +10,9 @@ typedef struct sample_lora {
     cfg_patterns_t target_modules;
     bool use_rslora;
     const char *init_from;
+    const char *init; /* excludes init_from */
+    cfg_strings_t words;
+    cfg_fields_t prompts;
 } sample_lora_t;
 
 extern const config_methods_t sample_methods;

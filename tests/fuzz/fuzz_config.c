@@ -1,7 +1,7 @@
 /* libFuzzer target: a configuration of any bytes is loaded or refused, and what is loaded can be written out and read
  * back unchanged. The first line, when it starts with '!', is used as an override.
  * Built by tests/fuzz/run; without -DFUZZER it takes files as arguments.
- * fuzz-sources: train/config/[a-z]*.c data/nearest.c tests/config/common_lora_fields.c
+ * fuzz-sources: train/config/[a-z]*.c data/nearest.c data/condition.c tests/config/common_lora_fields.c
  */
 #include <assert.h>
 #include <stdio.h>
