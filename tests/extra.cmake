@@ -24,10 +24,12 @@ if(GRAFT_VENV)
            --graft $<TARGET_FILE:graft>)
   add_test(NAME oracle_peft_prompt COMMAND ${GRAFT_VENV}/bin/python ${CMAKE_CURRENT_SOURCE_DIR}/oracle/peft_prompt.py
            --graft $<TARGET_FILE:graft>)
+  add_test(NAME oracle_added_tokens COMMAND ${GRAFT_VENV}/bin/python ${CMAKE_CURRENT_SOURCE_DIR}/oracle/added_tokens.py
+           --graft $<TARGET_FILE:graft>)
   add_test(NAME oracle_tokenizer_parity COMMAND ${GRAFT_VENV}/bin/python
            ${CMAKE_CURRENT_SOURCE_DIR}/oracle/tokenizer_parity.py $<TARGET_FILE:graft> 2000)
   set_tests_properties(oracle_forward_parity oracle_full_parity oracle_peft_parity oracle_peft_prefix oracle_peft_prompt
-                       oracle_tokenizer_parity PROPERTIES LABELS oracle TIMEOUT 600)
+                       oracle_added_tokens oracle_tokenizer_parity PROPERTIES LABELS oracle TIMEOUT 600)
 endif()
 
 target_sources(method_test_full PRIVATE common/tiny_model.c)

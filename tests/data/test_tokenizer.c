@@ -267,11 +267,65 @@ static void test_refused(void **state) {
     write_file(path, "{}");
 }
 
+/* New texts get the ids behind the highest, a model's token keeps its id but is one from now on wherever it stands. */
+static void test_added_later(void **state) {
+    (void)state;
+    static const char json[] =
+        "{\"version\": \"1.0\", \"added_tokens\": [{\"id\": 6, \"content\": \"<s>\", \"special\": true}],"
+        "\"model\": {\"type\": \"BPE\", \"vocab\": {\"a\": 0, \"b\": 1, \"<\": 2, \">\": 3, \"ab\": 4, \"ba\": 5},"
+        "\"merges\": [\"b a\"]}}";
+    static const char *const texts[] = {"<a>", "<s>", "ab", "<a>b", "<a>"};
+    tokenizer_t *t = open_text(json), *plain = open_text(json);
+    uint64_t before = tokenizer_fingerprint(t);
+    assert_int_equal(before, tokenizer_fingerprint(plain));
+    assert_int_equal(tokenizer_add_special(t, NULL, 0), ST_OK);
+    assert_int_equal(before, tokenizer_fingerprint(t));
+    assert_int_equal(tokenizer_add_special(t, texts, 5), ST_OK);
+    assert_true(tokenizer_fingerprint(t) != before);
+    assert_int_equal(tokenizer_vocab_size(t), 9);
+    assert_int_equal(tokenizer_token_id(t, "<a>"), 7);
+    assert_int_equal(tokenizer_token_id(t, "<s>"), 6);
+    assert_int_equal(tokenizer_token_id(t, "ab"), 4);
+    assert_int_equal(tokenizer_token_id(t, "<a>b"), 8);
+    EXPECT(plain, "aba<a>", false, 0, 5, 2, 0, 3);
+    EXPECT(t, "aba<a>", false, 4, 0, 7);
+    EXPECT(t, "<a>b<s><a><", false, 8, 6, 7, 2);
+    strbuf_t text = {0};
+    const int32_t ids[] = {7, 0, 4, 8};
+    assert_int_equal(tokenizer_decode(t, ids, 4, false, &text), ST_OK);
+    assert_string_equal(text.data, "<a> a ab <a>b"); /* without a decoder tokens are joined by spaces */
+    strbuf_clear(&text);
+    assert_int_equal(tokenizer_decode(t, ids, 4, true, &text), ST_OK);
+    assert_string_equal(text.data, "a");
+    strbuf_release(&text);
+    /* the same list gives the same tokenizer, another order another one */
+    assert_int_equal(tokenizer_add_special(plain, (const char *[]){"<a>b", "ab", "<a>"}, 3), ST_OK);
+    assert_true(tokenizer_fingerprint(plain) != tokenizer_fingerprint(t));
+    tokenizer_close(plain);
+    plain = open_text(json);
+    assert_int_equal(tokenizer_add_special(plain, texts, 4), ST_OK);
+    assert_int_equal(tokenizer_fingerprint(plain), tokenizer_fingerprint(t));
+    assert_int_equal(tokenizer_add_special(plain, (const char *[]){""}, 1), ST_USAGE);
+    assert_int_equal(tokenizer_add_special(plain, (const char *[]){"\xff"}, 1), ST_USAGE);
+    st_clear();
+    tokenizer_close(plain);
+    tokenizer_close(t);
+    /* an id that the file left out */
+    t = open_text(
+        "{\"version\": \"1.0\", \"model\": {\"type\": \"BPE\", \"vocab\": {\"a\": 0, \"b\": 2}, \"merges\": []}}");
+    assert_int_equal(tokenizer_add_special(t, (const char *[]){"<a>"}, 1), ST_INPUT);
+    assert_non_null(strstr(st_message(), "gaps"));
+    st_clear();
+    tokenizer_close(t);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_byte_level),    cmocka_unit_test(test_merge_encodings), cmocka_unit_test(test_decode),
-        cmocka_unit_test(test_invalid_text),  cmocka_unit_test(test_byte_fallback),   cmocka_unit_test(test_long_word),
-        cmocka_unit_test(test_config_beside), cmocka_unit_test(test_components),      cmocka_unit_test(test_refused),
+        cmocka_unit_test(test_added_later),     cmocka_unit_test(test_byte_level),
+        cmocka_unit_test(test_merge_encodings), cmocka_unit_test(test_decode),
+        cmocka_unit_test(test_invalid_text),    cmocka_unit_test(test_byte_fallback),
+        cmocka_unit_test(test_long_word),       cmocka_unit_test(test_config_beside),
+        cmocka_unit_test(test_components),      cmocka_unit_test(test_refused),
     };
     return cmocka_run_group_tests(tests, make_dir, remove_dir);
 }
