@@ -169,6 +169,10 @@ static void test_sentencepiece(void **state) {
     assert_int_equal(open_kv(&t), ST_OK);
     EXPECT(t, "ab a", false, 8, 9);
     expect_text(t, (int32_t[]){9}, 1, " a");
+    const uint64_t before = tokenizer_fingerprint(t); /* an added token has no score */
+    assert_int_equal(tokenizer_add_special(t, (const char *[]){"<new>", "</s>"}, 2), ST_OK);
+    assert_true(tokenizer_fingerprint(t) != before);
+    EXPECT(t, "ab<new>b</s>", false, 8, 11, 7, 2);
     tokenizer_close(t);
 }
 
