@@ -30,5 +30,6 @@ const backend_t backend_cpu = {
             [OP_ACTIVATION] = NO_SCRATCH(activation),
             [OP_CONCAT] = NO_SCRATCH(concat),
             [OP_LSTM] = WITH_SCRATCH(lstm),
+            [OP_VALUE_WEIGHT] = NO_SCRATCH(value_weight),
         },
 };

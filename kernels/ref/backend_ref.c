@@ -37,5 +37,6 @@ const backend_t REF(backend_ref) = {
             [OP_ACTIVATION] = NO_SCRATCH(activation),
             [OP_CONCAT] = NO_SCRATCH(concat),
             [OP_LSTM] = WITH_SCRATCH(lstm),
+            [OP_VALUE_WEIGHT] = NO_SCRATCH(value_weight),
         },
 };

@@ -1,6 +1,16 @@
 #include "kernels/ops/linear_cross_entropy.h"
 #include "kernels/ref/ref.h"
 
+/* One row of the head; the target and the other tokens apart. */
+typedef struct row {
+    int64_t vocab, target;
+    double weight;
+    double *z;   /* [vocab] logits */
+    double rest; /* log of the sum of exp z over all tokens but the target; -inf when there is none */
+    double nll, loss;
+    double factor; /* dz = factor * ([v = t] - p) */
+} row_t;
+
 static double logit(const op_io_t *io, int64_t m, int64_t v) {
     const real_t *h = io->in[LCE_H].data, *w = io->in[LCE_W].data;
     double sum = 0;
@@ -8,40 +18,66 @@ static double logit(const op_io_t *io, int64_t m, int64_t v) {
     return sum;
 }
 
-/* Fills z with the logits of row m and returns log(sum_v exp z[v]). */
-static double log_sum_exp(const op_io_t *io, int64_t m, double *z) {
-    int64_t vocab = io->in[LCE_W].dim[0];
+static double log_sum_of_others(const double *z, int64_t vocab, int64_t target) {
     double max = -INFINITY, sum = 0;
-    for (int64_t v = 0; v < vocab; v++) {
-        z[v] = logit(io, m, v);
-        max = fmax(max, z[v]);
-    }
-    for (int64_t v = 0; v < vocab; v++) sum += exp(z[v] - max);
+    for (int64_t v = 0; v < vocab; v++)
+        if (v != target) max = fmax(max, z[v]);
+    for (int64_t v = 0; v < vocab; v++)
+        if (v != target) sum += exp(z[v] - max);
     return max + log(sum);
 }
 
-/* The logits of one row, then a row of dh or the log-sum-exps and one column of dz. */
+/* log(1 + exp(x)) */
+static double softplus(double x) {
+    return x > 0 ? x + log1p(exp(-x)) : log1p(exp(x));
+}
+
+/* Fills z with the logits of row m. */
+static row_t row_of(const op_io_t *io, int64_t m, double *z) {
+    row_t r = {.vocab = io->in[LCE_W].dim[0],
+               .target = ((const int32_t *)io->in[LCE_TARGETS].data)[m],
+               .weight = ((const float *)io->in[LCE_WEIGHTS].data)[m],
+               .z = z};
+    for (int64_t v = 0; v < r.vocab; v++) z[v] = logit(io, m, v);
+    r.rest = r.vocab > 1 ? log_sum_of_others(z, r.vocab, r.target) : -INFINITY;
+    r.nll = softplus(r.rest - z[r.target]);
+    double unlikely = lce_rest(r.nll);
+    bool floored = unlikely < LCE_FLOOR;
+    if (r.weight < 0) {
+        r.loss = r.weight * log(floored ? LCE_FLOOR : unlikely);
+        r.factor = floored ? 0 : -r.weight * exp(-r.nll) / unlikely;
+    } else {
+        r.loss = r.weight * r.nll;
+        r.factor = -r.weight;
+    }
+    return r;
+}
+
+/* d loss / d z[v] at dloss = 1. */
+static double gradient(const row_t *r, int64_t v) {
+    return r->factor * (v == r->target ? lce_rest(r->nll) : -exp(r->z[v] - r->z[r->target] - r->nll));
+}
+
+/* The logits of one row, then a row of dh or of dz for every row of h. */
 size_t REF(ref_linear_cross_entropy_scratch)(const op_io_t *io) {
     int64_t rows = io->in[LCE_H].dim[0], d = io->in[LCE_H].dim[1], vocab = io->in[LCE_W].dim[0];
-    return sizeof(double) * (size_t)(vocab + d + 2 * rows);
+    return sizeof(double) * (size_t)(vocab + d + rows * vocab);
 }
 
 void REF(ref_linear_cross_entropy_fwd)(const op_io_t *io) {
     const real_t *w = io->in[LCE_W].data;
-    const int32_t *target = io->in[LCE_TARGETS].data;
-    const float *weight = io->in[LCE_WEIGHTS].data;
     real_t *dh = io->out[LCE_DH].data;
     float *nll = io->out[LCE_NLL].data;
     int64_t rows = io->in[LCE_H].dim[0], d = io->in[LCE_H].dim[1], vocab = io->in[LCE_W].dim[0];
     double *z = io->scratch, *sum = z + vocab, loss = 0;
     for (int64_t m = 0; m < rows; m++) {
-        double lse = log_sum_exp(io, m, z), row_nll = lse - z[target[m]];
-        nll[m] = (float)row_nll;
-        loss += weight[m] * row_nll;
+        row_t r = row_of(io, m, z);
+        nll[m] = (float)r.nll;
+        loss += r.loss;
         if (!io->want_grad) continue;
         for (int64_t i = 0; i < d; i++) sum[i] = 0;
         for (int64_t v = 0; v < vocab; v++) {
-            double dz = weight[m] * (exp(z[v] - lse) - (v == target[m] ? 1 : 0));
+            double dz = gradient(&r, v);
             for (int64_t i = 0; i < d; i++) sum[i] += dz * w[v * d + i];
         }
         for (int64_t i = 0; i < d; i++) dh[m * d + i] = (real_t)sum[i];
@@ -52,22 +88,19 @@ void REF(ref_linear_cross_entropy_fwd)(const op_io_t *io) {
 /* The gradient of rows first ... of W, which are those of `input`. */
 static void weight_gradient(const op_io_t *io, int input, int64_t first) {
     const real_t *h = io->in[LCE_H].data;
-    const int32_t *target = io->in[LCE_TARGETS].data;
-    const float *weight = io->in[LCE_WEIGHTS].data;
     real_t *gw = io->gin[input].data;
     int64_t rows = io->in[LCE_H].dim[0], d = io->in[LCE_H].dim[1], vocab = io->in[LCE_W].dim[0];
-    double dloss = *(const double *)io->gout.data, *lse = (double *)io->scratch + vocab, *dz = lse + rows;
-    for (int64_t m = 0; m < rows; m++) lse[m] = log_sum_exp(io, m, io->scratch);
-    for (int64_t r = 0; r < io->in[input].dim[0]; r++) {
-        int64_t v = first + r;
-        for (int64_t m = 0; m < rows; m++)
-            dz[m] = dloss * weight[m] * (exp(logit(io, m, v) - lse[m]) - (v == target[m] ? 1 : 0));
+    double dloss = *(const double *)io->gout.data, *dz = (double *)io->scratch + vocab;
+    for (int64_t m = 0; m < rows; m++) {
+        row_t r = row_of(io, m, io->scratch);
+        for (int64_t v = 0; v < vocab; v++) dz[m * vocab + v] = dloss * gradient(&r, v);
+    }
+    for (int64_t r = 0; r < io->in[input].dim[0]; r++)
         for (int64_t i = 0; i < d; i++) {
             double sum = 0;
-            for (int64_t m = 0; m < rows; m++) sum += dz[m] * h[m * d + i];
+            for (int64_t m = 0; m < rows; m++) sum += dz[m * vocab + first + r] * h[m * d + i];
             ref_put(&gw[r * d + i], io->acc[input], sum);
         }
-    }
 }
 
 void REF(ref_linear_cross_entropy_bwd)(const op_io_t *io) {

@@ -34,6 +34,7 @@ static const double tolerance[OP_COUNT] = {
     [OP_ACTIVATION] = 5e-7,
     [OP_CONCAT] = 3e-7,
     [OP_LSTM] = 3e-6,
+    [OP_VALUE_WEIGHT] = 2e-6,
 };
 static const double difference_tolerance = 2e-7;
 
