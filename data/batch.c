@@ -30,6 +30,7 @@ status_t batch_init(batch_t *b, int64_t capacity) {
         {&b->loss_row, capacity, sizeof *b->loss_row},
         {&b->targets, capacity, sizeof *b->targets},
         {&b->loss_weight, capacity, sizeof *b->loss_weight},
+        {&b->score, capacity, sizeof *b->score},
     };
     status_t labels = init_labels(b);
     if (labels != ST_OK) {
@@ -60,6 +61,7 @@ void batch_release(batch_t *b) {
     free(b->loss_row);
     free(b->targets);
     free(b->loss_weight);
+    free(b->score);
     sequence_release(&b->sequence);
     dataset_scratch_release(&b->scratch);
     *b = (batch_t){0};
@@ -148,6 +150,7 @@ static void add_tokens(const writer_t *w, int64_t from, int64_t to) {
         if (t == 0 || !(weight > 0)) continue; /* the first token is no target, whatever stands before it */
         b->loss_row[b->n_loss] = (int32_t)(row - 1);
         b->targets[b->n_loss] = w->s->ids.data[t];
+        b->score[b->n_loss] = w->s->score;
         b->loss_weight[b->n_loss++] = weight;
         b->weight_sum += (double)weight;
     }

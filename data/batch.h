@@ -22,6 +22,7 @@ typedef struct batch {
     int32_t *loss_row;   /* [M] ascending */
     int32_t *targets;    /* [M] */
     float *loss_weight;  /* [M] */
+    double *score;       /* [M] of the row's sequence */
     double weight_sum;   /* of loss_weight */
     sequence_t sequence; /* work space of batch_fill */
     dataset_scratch_t scratch;

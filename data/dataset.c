@@ -55,7 +55,7 @@ status_t dataset_at(const dataset_t *d, int64_t example, status_t st) {
     return source_at(&p->source, example - p->first_example, st);
 }
 
-/* A window of joined documents has parts of several examples, so it can have no label and no route. */
+/* A window of joined documents has parts of several examples, so it can have no label, no route and no score. */
 static status_t check_wrapped(const dataset_options_t *o) {
     if (o->packing != PACKING_WRAPPED) return ST_OK;
     if (o->layout && o->layout->n_field > 0)
@@ -66,6 +66,10 @@ static status_t check_wrapped(const dataset_options_t *o) {
         return st_raise(ST_USAGE, "data.packing",
                         "wrapped joins documents, but the field '%s' routes each on its own; use best-fit",
                         o->route_field);
+    if (o->score_field)
+        return st_raise(ST_USAGE, "data.packing",
+                        "wrapped joins documents, but the field '%s' judges each on its own; use best-fit",
+                        o->score_field);
     if (o->condition)
         return st_raise(ST_USAGE, "data.packing",
                         "wrapped joins documents, but conditioning puts text around each of them; use best-fit");

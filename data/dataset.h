@@ -21,7 +21,8 @@
  * (data/token_store.h) as well as JSONL: fields are then read from the metadata.
  *
  * Virtual tokens are no part of a sequence here: it has the labels that choose them, read from the fields that the
- * layout names, and keeps them when it is cut. A window has no labels and no route, so PACKING_WRAPPED excludes both.
+ * layout names, and keeps them when it is cut. A window has no labels, no route and no score, so PACKING_WRAPPED
+ * excludes them.
  *
  * Errors are ST_INPUT and name `path:line` (a document of a token store: `path:document i`); of several bad examples,
  * the first in file order is named. */
@@ -57,6 +58,7 @@ typedef struct dataset_options {
     bool append_eos;
     const virtual_layout_t *layout; /* virtual tokens and the fields that choose them; borrowed; NULL: none */
     const int32_t *label;           /* as render_options_t's; borrowed */
+    const char *score_field;        /* a number of every example that judges it; borrowed; NULL: none is read */
     /* Only the examples whose field `route_field` has this value; the others are no sequences of this data set and are
      * neither tokenised nor checked. NULL: all. `routes` are all values that exist: another one is an error by line.
      * Borrowed. */

@@ -54,6 +54,7 @@ status_t dataset_truncate(const dataset_t *d, const sequence_t *example, sequenc
     out->n_prompt = prompt < out->n_prefix ? out->n_prefix : prompt > out->ids.len ? out->ids.len : prompt;
     out->format = example->format;
     memcpy(out->label, example->label, sizeof out->label);
+    out->score = example->score;
     return ST_OK;
 }
 
@@ -112,6 +113,7 @@ static status_t render(const dataset_t *d, int64_t example, const json_t *object
         return st_raise(ST_INPUT, NULL,
                         "the line has the format %s, but the file begins with %s; give each format its own file",
                         data_format_name(scratch->example.format), data_format_name(p->format));
+    if (o->score_field) TRY(json_line_number(object, o->score_field, &scratch->example.score));
     return check_unchanged(d, example, scratch);
 }
 
@@ -250,6 +252,7 @@ static status_t add_piece(const dataset_t *d, place_t p, int64_t draw, dataset_s
     const condition_t *c = d->options.condition;
     TRY(dataset_render(d, p.example, scratch, NULL));
     memcpy(out->label, scratch->example.label, sizeof out->label);
+    out->score = scratch->example.score;
     if (c) TRY(condition_add_head(c, &scratch->slots, draw, out));
     out->n_prompt = out->ids.len;
     TRY(add_body(d, p.example, p.from, p.tokens, scratch, out));

@@ -59,3 +59,12 @@ status_t json_line_string(const json_t *object, const char *key, bool optional, 
     *n = json_string_length(v);
     return ST_OK;
 }
+
+status_t json_line_number(const json_t *object, const char *key, double *out) {
+    const json_t *v = json_object_get(object, key);
+    if (!v) return st_raise(ST_INPUT, NULL, "missing field '%s'; add it as a number", key);
+    if (!json_is_number(v))
+        return st_raise(ST_INPUT, NULL, "field '%s' is %s; it must be a number", key, json_line_type(v));
+    *out = json_number_value(v);
+    return ST_OK;
+}

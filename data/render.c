@@ -9,6 +9,7 @@ void sequence_clear(sequence_t *s) {
     i32buf_clear(&s->ids);
     s->n_prefix = s->n_prompt = 0;
     s->format = FORMAT_AUTO;
+    s->score = 0;
     for (int i = 0; i < VIRTUAL_MAX_FIELDS; i++) s->label[i] = -1;
 }
 

@@ -59,6 +59,7 @@ typedef struct sequence {
     int64_t n_prompt;     /* tokens in front of the completion, prefix included (chat: of the last assistant turn) */
     data_format_t format; /* the format that the line has */
     int32_t label[VIRTUAL_MAX_FIELDS]; /* of the layout's fields, -1: none or unknown */
+    double score;                      /* set by data sets that read scores, else 0 */
 } sequence_t;
 
 void sequence_clear(sequence_t *s);

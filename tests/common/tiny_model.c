@@ -9,6 +9,7 @@
 #include <cmocka.h>
 #include "data/safetensors.h"
 #include "kernels/philox.h"
+#include "train/objectives/objective.h"
 #include "train/run/micro.h"
 #include "train/run/registry.h"
 
@@ -121,6 +122,7 @@ void tiny_open_grown(tiny_t *t, const char *config_json, const char *method, dty
         ok(t->method->open(t->config.method[0].cfg, &t->model, &t->self));
         if (t->method->place) ok(t->method->place(t->self, &t->layout));
         t->hook = t->method->hook(t->self);
+        ok(objective_open(&t->config.objective, &t->model, &t->goal));
     } else {
         for (int i = 0; i < t->model.params.count; i++) param_train(&t->model.params, i);
     }
@@ -165,6 +167,7 @@ static void fill_sequence(sequence_t *s, const tiny_t *t, uint64_t number, int32
     }
     s->n_prefix = length > 1;
     s->n_prompt = length / 2;
+    s->score = (double)number / 4;
     for (int f = 0; f < t->layout.n_field; f++) {
         const virtual_field_t *field = &t->layout.field[f];
         s->label[f] = (int32_t)(number % (uint64_t)(field->n + field->optional)) - field->optional;
@@ -190,6 +193,7 @@ void tiny_batch(batch_t *b, const tiny_t *t, const int32_t *length, int64_t n, i
 double tiny_run(tiny_t *t, tiny_how_t how, const batch_t *b, void *grad) {
     build_t build;
     const build_options_t options = {.tail = TAIL_LOSS,
+                                     .goal = how.plain || !t->method ? NULL : &t->goal,
                                      .with_grad = grad != NULL,
                                      .recompute = how.recompute,
                                      .capacity = {b->n_tokens, b->n_loss, b->n_seqs, b->n_prefix}};

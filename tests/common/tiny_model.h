@@ -15,6 +15,7 @@ typedef struct tiny {
     void *self;
     hook_t hook;
     virtual_layout_t layout;
+    goal_t goal;
 } tiny_t;
 
 extern const char tiny_llama[]; /* config.json: three query heads per key/value head, tied */
@@ -23,7 +24,8 @@ extern const char tiny_gpt2[];
 /* Tokens of a text: one for every byte, by its value; BOS is 1, there is no EOS. */
 extern const encoder_t tiny_encoder;
 
-/* config_json: config.json of any family. method: the section of a configuration, as YAML flow text. The trainable
+/* config_json: config.json of any family. method: the section of a configuration, as YAML flow text,
+ * behind which `objective: ...` may stand in a line of its own. The trainable
  * tensors have the method's initial values. NULL: no method, every weight of the model is trained. */
 void tiny_open(tiny_t *t, const char *config_json, const char *method, dtype_t real);
 /* The same with tokens of these texts added behind id first - 1, whose rows are trained beside the method. */
@@ -35,13 +37,15 @@ void tiny_randomize(tiny_t *t);
 
 /* A batch of n sequences of the given lengths with the virtual tokens of the method; the first one is number `first` in
  * the step. Tokens, weights and keys depend on a sequence's number and the place in it alone; its label in a field of n
- * values is number % n, or, where none is legal, number % (n + 1) - 1. One token is BOS, half of them the prompt. */
+ * values is number % n, its score number / 4, or, where none is legal, number % (n + 1) - 1. One token is BOS, half of
+ * them the prompt. */
 void tiny_batch(batch_t *b, const tiny_t *t, const int32_t *length, int64_t n, int64_t first);
 
 /* How tiny_run runs. */
 typedef struct tiny_how {
     const backend_t *backend;
-    bool bare; /* without the method */
+    bool bare;  /* without the method */
+    bool plain; /* without the objective */
     bool recompute;
     uint64_t step;
 } tiny_how_t;

@@ -27,7 +27,7 @@ static const method_fields_t *find(const char *type) {
 static const char *type(int i) {
     return i ? NULL : "sample";
 }
-static const config_methods_t methods = {find, type};
+static const config_methods_t methods = {.find = find, .type = type};
 
 static status_t parse(const char *text, config_t *out) {
     return config_parse("run.yaml", text, strlen(text), NULL, 0, &methods, out);

@@ -34,7 +34,7 @@ static const char *type(int i) {
     return all[i];
 }
 
-static const config_methods_t two_methods = {find, type};
+static const config_methods_t two_methods = {.find = find, .type = type};
 
 typedef struct bad {
     const char *text, *override, *message;

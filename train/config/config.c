@@ -96,6 +96,7 @@ static const char *section_of(const config_load_t *l, const char *here, const ch
         if (strcmp(config_sections[i].name, here) && cfg_field_find(config_sections[i].fields, key))
             return config_sections[i].name;
     if (strcmp(here, "method") && config_method_knows(l, key)) return "method";
+    if (strcmp(here, "objective") && config_objective_knows(l, key)) return "objective";
     return *here && cfg_field_find(config_top_fields, key) ? "" : NULL;
 }
 
@@ -200,7 +201,8 @@ status_t config_bind_run(const config_load_t *l, config_t *out) {
     const cfg_node_t *map[CONFIG_SECTION_COUNT];
     for (int i = 0; i < CONFIG_SECTION_COUNT; i++) map[i] = NULL;
     TRY(config_check_types(l));
-    TRY(config_check_keys(l, "", l->root, config_top_fields, "model|method|adapters|data|conditioning|training"));
+    TRY(config_check_keys(l, "", l->root, config_top_fields,
+                          "model|method|adapters|objective|data|conditioning|training"));
     for (int i = 0; i < CONFIG_SECTION_COUNT; i++) {
         const config_section_t *s = &config_sections[i];
         TRY(get_section(l, s->name, s->required, &map[i]));
@@ -212,6 +214,7 @@ status_t config_bind_run(const config_load_t *l, config_t *out) {
         TRY(cfg_bind(&l->src, s->name, map[i] ? map[i]->line : YAML_LINE_NONE, map[i], s->fields,
                      (char *)out + s->offset));
     }
+    TRY(config_bind_objective(l, out));
     TRY(cfg_bind(&l->src, "", YAML_LINE_NONE, l->root, config_top_fields, out));
     TRY(config_model_resolve(&l->src, l->root, &out->model));
     return check_rules(l, out);

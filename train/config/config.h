@@ -40,6 +40,13 @@ typedef struct config_method {
     double learning_rate; /* 0: training.learning_rate */
 } config_method_t;
 
+/* What is minimised. Its file owns the struct behind `cfg` and the rows that describe it. */
+typedef struct config_objective {
+    const char *type;
+    const cfg_field_t *fields;
+    const void *cfg;
+} config_objective_t;
+
 typedef struct config_data {
     cfg_sources_t train;
     const char *eval;  /* NULL: no evaluation */
@@ -90,6 +97,7 @@ typedef struct config {
     config_model_t model;
     const config_method_t *method; /* [method_count] of different types */
     int method_count;
+    config_objective_t objective; /* the registry's first when the file has none */
     config_data_t data;
     config_conditioning_t conditioning;
     config_training_t training;
@@ -113,10 +121,11 @@ typedef struct method_fields {
     size_t size;               /* of its struct */
 } method_fields_t;
 
-/* The registry of methods as the configuration sees it. */
+/* The registries of methods and of objectives as the configuration sees them. */
 typedef struct config_methods {
     const method_fields_t *(*find)(const char *type); /* NULL for an unknown type */
     const char *(*type)(int i);                       /* the i-th of all, from 0; NULL behind the last */
+    const method_fields_t *(*objective)(int i);       /* likewise; the first needs no key. NULL: there are none */
 } config_methods_t;
 
 /* Reads the file `path`, applies `overrides` ("training.max_steps=5") in order and checks the whole. */

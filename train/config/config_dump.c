@@ -24,12 +24,19 @@ static status_t dump_methods(const config_t *c, strbuf_t *out) {
     return ST_OK;
 }
 
+static status_t dump_objective(const config_objective_t *o, strbuf_t *out) {
+    if (!o->type) return ST_OK;
+    TRY(strbuf_addf(out, "objective:\n  type: %s\n", o->type));
+    return dump_fields(o->fields, o->cfg, "  ", out);
+}
+
 status_t config_dump(const config_t *config, strbuf_t *out) {
     for (int i = 0; i < CONFIG_SECTION_COUNT; i++) {
         const config_section_t *s = &config_sections[i];
         TRY(strbuf_addf(out, "%s:\n", s->name));
         TRY(dump_fields(s->fields, (const char *)config + s->offset, "  ", out));
         if (i == 0) TRY(dump_methods(config, out));
+        if (i == 0) TRY(dump_objective(&config->objective, out));
     }
     return dump_fields(config_top_fields, config, "", out);
 }
@@ -82,11 +89,18 @@ static status_t diff_methods(const config_t *before, const config_t *now, strbuf
     return ST_OK;
 }
 
+static status_t diff_objective(const config_objective_t *before, const config_objective_t *now, strbuf_t *out) {
+    if (!before->type || !now->type) return ST_OK;
+    if (strcmp(before->type, now->type)) return strbuf_addf(out, "objective.type: %s -> %s\n", before->type, now->type);
+    return diff_fields("objective", now->fields, before->cfg, now->cfg, out);
+}
+
 status_t config_diff(const config_t *before, const config_t *now, strbuf_t *out) {
     for (int i = 0; i < CONFIG_SECTION_COUNT; i++) {
         const config_section_t *s = &config_sections[i];
         TRY(diff_fields(s->name, s->fields, (const char *)before + s->offset, (const char *)now + s->offset, out));
         if (i == 0) TRY(diff_methods(before, now, out));
+        if (i == 0) TRY(diff_objective(&before->objective, &now->objective, out));
     }
     return diff_fields("", config_top_fields, before, now, out);
 }

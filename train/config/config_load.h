@@ -24,5 +24,9 @@ status_t config_check_types(const config_load_t *l);
 bool config_method_knows(const config_load_t *l, const char *key);
 status_t config_bind_methods(const config_load_t *l, config_t *out);
 
+/* config_objective.c: the section `objective`. */
+bool config_objective_knows(const config_load_t *l, const char *key);
+status_t config_bind_objective(const config_load_t *l, config_t *out);
+
 /* config_adapters.c: `adapters` becomes one tree for each, which is bound by itself. */
 status_t config_bind_adapters(const config_load_t *l, const cfg_node_t *adapters, config_t *out);

@@ -129,7 +129,7 @@ static status_t format_sources(const cfg_sources_t *s, strbuf_t *out) {
 status_t cfg_format(const cfg_field_t *field, const void *base, strbuf_t *out) {
     const void *member = (const char *)base + field->offset;
     /* a 0 that could not have been given stands for "not given" */
-    bool open = !field->standard || field->exclusive_with;
+    bool open = (!field->standard && !(field->flags & CFG_REQUIRED)) || field->exclusive_with;
     switch (field->type) {
     case CFG_BOOL:
         return strbuf_adds(out, *(const bool *)member ? "true" : "false");

@@ -7,6 +7,7 @@
 #include "data/safetensors.h"
 #include "kernels/buf.h"
 #include "train/checkpoint/checkpoint.h"
+#include "train/models/build.h"
 
 struct adapter {
     char *path;
@@ -162,7 +163,8 @@ const char *adapter_name(const adapter_t *a, int64_t i) {
 /* The part's own name of a tensor, NULL if it belongs to another part or to none. */
 static const char *own_name(const adapter_t *a, const char *full) {
     size_t n = strlen(a->scope);
-    bool shared = !strncmp(full, MODEL_NEW_PREFIX, strlen(MODEL_NEW_PREFIX));
+    bool shared =
+        !strncmp(full, MODEL_NEW_PREFIX, strlen(MODEL_NEW_PREFIX)) || !strncmp(full, GOAL_SCOPE, strlen(GOAL_SCOPE));
     return shared || strncmp(full, a->scope, n) ? NULL : full + n;
 }
 

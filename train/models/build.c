@@ -21,7 +21,7 @@ static void declare_inputs(build_t *b) {
     b->positions = input(b, "positions", DT_I32, DIM_N);
     b->cu = input(b, "cu_seqlens", DT_I32, DIM_S1);
     b->rows = input(b, "rows", DT_I32, DIM_M);
-    b->past = b->key = b->targets = b->weights = b->slot = b->prefix = b->cu_prefix = VAL_NONE;
+    b->past = b->key = b->targets = b->weights = b->rewards = b->slot = b->prefix = b->cu_prefix = VAL_NONE;
     for (int i = 0; i < VIRTUAL_MAX_FIELDS; i++) b->label[i] = VAL_NONE;
     for (int i = 0; i < b->n_hook; i++) {
         if (b->hook[i].embed && b->slot.id < 0) b->slot = input(b, "slots", DT_I32, DIM_N);
@@ -34,8 +34,9 @@ static void declare_inputs(build_t *b) {
     if (b->options.tail == TAIL_LOSS) {
         b->targets = input(b, "targets", DT_I32, DIM_M);
         b->weights = input(b, "loss weights", DT_F32, DIM_M);
+        if (b->options.goal && b->options.goal->tail) b->rewards = input(b, "rewards", DT_F32, DIM_M);
     }
-    b->table = b->loss = b->nll = b->logits = VAL_NONE;
+    b->table = b->more_loss = b->loss = b->nll = b->logits = VAL_NONE;
 }
 
 static status_t emit(build_t *b) {
@@ -172,16 +173,27 @@ val_t m_rows(build_t *b, val_t x) {
     return tape_emit(b->tape, OP_GATHER_ROWS, "loss rows", 2, in, NULL, 0, NULL);
 }
 
-static void tail_loss(build_t *b, val_t x, val_t head) {
+void m_loss(build_t *b, val_t x, val_t head, val_t weights, val_t more) {
     const model_t *m = b->model;
     const linear_cross_entropy_attr_t attr = {m->new_first};
     bool apart = m->new_head >= 0 && b->options.with_grad;
-    const val_t in[] = {x, head, b->targets, b->weights, apart ? tape_param(b->tape, m->new_head) : VAL_NONE};
+    const val_t in[] = {x, head, b->targets, weights, apart ? tape_param(b->tape, m->new_head) : VAL_NONE};
     b->loss = tape_emit(b->tape, OP_LINEAR_CROSS_ENTROPY, "head", 5, in, &attr, sizeof attr, NULL);
     if (b->loss.id < 0) return;
     b->nll = (val_t){b->loss.id + 2}; /* outputs of a node are consecutive values */
     tape_keep(b->tape, b->loss);
     tape_keep(b->tape, b->nll);
+    b->more_loss = more;
+    tape_loss(b->tape, more);
+    tape_keep(b->tape, more);
+}
+
+static void tail_loss(build_t *b, val_t x, val_t head) {
+    const goal_t *g = b->options.goal;
+    if (g && g->tail)
+        g->tail(g, b, x, head);
+    else
+        m_loss(b, x, head, b->weights, VAL_NONE);
 }
 
 static void tail_logits(build_t *b, val_t x, val_t head) {

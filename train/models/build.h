@@ -33,13 +33,26 @@ typedef struct hook {
     val_t (*linear)(void *self, struct build *b, const site_t *site, val_t x, val_t y);
 } hook_t;
 
+/* What is minimised, where it is not the weighted likelihood of the tokens (train/objectives). `cfg` is the objective's
+ * own configuration. */
+#define GOAL_SCOPE "objective." /* of the tensors that it declares: checkpoints hold them, but they are no method's */
+typedef struct goal {
+    const void *cfg;
+    int param; /* that it declared on the model, -1: none */
+    /* The weight of a token for the tape, from its weight in the data and its sequence's score. NULL: the same. */
+    float (*weigh)(const void *cfg, double score, float weight);
+    /* Emits the loss of normed rows x [M,D]: to be handed to m_loss. It may read b->rewards. NULL: the plain one. */
+    void (*tail)(const struct goal *g, struct build *b, val_t x, val_t head);
+} goal_t;
+
 typedef enum build_tail {
-    TAIL_LOSS,   /* rows -> norm -> linear_cross_entropy: loss and nll */
+    TAIL_LOSS,   /* rows -> norm -> the goal's loss, or linear_cross_entropy: loss and nll */
     TAIL_LOGITS, /* rows -> norm -> linear: logits of the chosen rows */
 } build_tail_t;
 
 typedef struct build_options {
     build_tail_t tail;
+    const goal_t *goal;    /* of TAIL_LOSS; NULL: likelihood, weighted as the data say */
     bool with_grad;        /* plan a backward pass */
     bool recompute;        /* replay each block in backward instead of keeping its activations */
     bool cached;           /* attention over a key/value cache: generation */
@@ -59,10 +72,12 @@ typedef struct build {
     val_t prefix, cu_prefix;             /* [P] i32, [S+1] i32; VAL_NONE: no method has prefix rows */
     val_t label[VIRTUAL_MAX_FIELDS];     /* [S] i32 by field of the layout, declared on first use (m_label) */
     val_t rows, targets, weights;        /* [M] i32, [M] i32, [M] f32 */
+    val_t rewards;                       /* [M] f32 minus the sequence's score; VAL_NONE: no tail of a goal */
     begun_t begun[BUILD_MAX_HOOKS];
     val_t *cache; /* [L] key/value caches of a cached tape */
     val_t table;  /* rotary table, emitted on first use */
     val_t loss, nll, logits;
+    val_t more_loss; /* a second loss that is added; VAL_NONE: none */
 } build_t;
 
 /* Emits and plans. On failure nothing is left open. */
@@ -83,3 +98,5 @@ val_t m_attention(build_t *b, int64_t layer, val_t q, val_t k, val_t v); /* scal
 val_t m_add(build_t *b, const char *name, val_t a, val_t y);             /* residual */
 val_t m_rows(build_t *b, val_t x);                                       /* the rows whose output is needed [M,D] */
 void m_tail(build_t *b, val_t x);                                        /* head, and loss or logits, of normed rows */
+/* For goals: the likelihood of the targets with these weights, and another loss beside it (VAL_NONE: none). */
+void m_loss(build_t *b, val_t x, val_t head, val_t weights, val_t more);

@@ -33,6 +33,7 @@ status_t dataload_open(comm_t *comm, const dataload_t *load, dataset_t **out) {
         .append_eos = cfg->append_eos,
         .layout = load->layout,
         .label = load->label,
+        .score_field = load->score_field,
         .route_field = cfg->route_field,
         .route = cfg->route,
         .routes = cfg->routes.items,

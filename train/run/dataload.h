@@ -14,6 +14,7 @@ typedef struct dataload {
     const virtual_layout_t *layout; /* what goes into every sequence */
     const int32_t *label;           /* the labels of examples that name none; NULL: none */
     const condition_t *condition;   /* what stands around documents; NULL: nothing */
+    const char *score_field;        /* where the scores of examples stand; NULL: none are read */
     const threshold_t *filter;      /* which examples are taken; NULL: all */
 } dataload_t;
 

@@ -2,6 +2,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include "train/objectives/objective.h"
 #include "train/run/base.h"
 #include "train/run/registry.h"
 
@@ -203,6 +204,7 @@ status_t loaded_open_methods(const config_t *config, const loaded_t *base, loade
     if (!base) TRY(special_of_config(config, &l->special));
     TRY(base ? base_share(base, l) : base_open(&source, l));
     TRY(open_methods(config, l));
+    TRY(objective_open(&config->objective, &l->model, &l->goal));
     if (config->conditioning.train_special_tokens) TRY(model_train_new(&l->model));
     TRY(base_load(l, base, true));
     const encoder_t encoder = encoder_of_tokenizer(l->tokenizer);

@@ -25,6 +25,7 @@ typedef struct loaded {
     hook_t hook[BUILD_MAX_HOOKS];            /* [n_method] */
     int n_method;
     virtual_layout_t layout; /* what the methods put into sequences */
+    goal_t goal;             /* what loaded_open_methods was asked to minimise */
 } loaded_t;
 
 /* The base at `path` and n finished adapters with all their methods, which act in the order in which they are given.
@@ -33,8 +34,8 @@ typedef struct loaded {
 status_t loaded_open(const char *path, const char *const *adapter, int n, loaded_t *out);
 /* A finished adapter on the base that it names itself. ST_USAGE if it names none. */
 status_t loaded_open_adapter(const char *path, loaded_t *out);
-/* For training: the base, the methods of the configuration, their initial weights (init_from, or from the seed). `base`
- * has opened the same model and outlives `out`, which shares its files, its tokenizer and the weights that are frozen
- * in both; NULL: nothing is shared. */
+/* For training: the base, the methods and the objective of the configuration, their initial weights (init_from, or from
+ * the seed). `base` has opened the same model and outlives `out`, which shares its files, its tokenizer and the weights
+ * that are frozen in both; NULL: nothing is shared. */
 status_t loaded_open_methods(const config_t *config, const loaded_t *base, loaded_t *out);
 void loaded_close(loaded_t *l);

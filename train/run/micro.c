@@ -6,6 +6,19 @@ static void put(build_t *b, val_t v, const void *src, int64_t n, size_t size) {
     if (v.id >= 0 && n) memcpy(tape_data(b->tape, v), src, (size_t)n * size);
 }
 
+/* As the goal wants them; the batch keeps the data's own. */
+static void put_weights(build_t *b, const batch_t *batch) {
+    const goal_t *g = b->options.goal;
+    put(b, b->weights, batch->loss_weight, batch->n_loss, sizeof *batch->loss_weight);
+    if (g && g->weigh) {
+        float *weight = tape_data(b->tape, b->weights);
+        for (int64_t i = 0; i < batch->n_loss; i++) weight[i] = g->weigh(g->cfg, batch->score[i], weight[i]);
+    }
+    if (b->rewards.id < 0) return;
+    float *reward = tape_data(b->tape, b->rewards);
+    for (int64_t i = 0; i < batch->n_loss; i++) reward[i] = (float)-batch->score[i];
+}
+
 void micro_load(build_t *b, const batch_t *batch) {
     put(b, b->ids, batch->ids, batch->n_tokens, sizeof *batch->ids);
     put(b, b->positions, batch->positions, batch->n_tokens, sizeof *batch->positions);
@@ -18,7 +31,7 @@ void micro_load(build_t *b, const batch_t *batch) {
     put(b, b->key, batch->token_key, batch->n_tokens, sizeof *batch->token_key);
     put(b, b->rows, batch->loss_row, batch->n_loss, sizeof *batch->loss_row);
     put(b, b->targets, batch->targets, batch->n_loss, sizeof *batch->targets);
-    put(b, b->weights, batch->loss_weight, batch->n_loss, sizeof *batch->loss_weight);
+    put_weights(b, batch);
     tape_set_sizes(b->tape, (tape_sizes_t){batch->n_tokens, batch->n_loss, batch->n_seqs, batch->n_prefix});
 }
 
@@ -28,7 +41,8 @@ int64_t micro_prefix_capacity(const virtual_layout_t *layout, int64_t capacity) 
 
 double micro_forward(build_t *b) {
     tape_forward(b->tape);
-    return *(double *)tape_data(b->tape, b->loss);
+    double more = b->more_loss.id < 0 ? 0 : *(double *)tape_data(b->tape, b->more_loss);
+    return *(double *)tape_data(b->tape, b->loss) + more;
 }
 
 status_t micro_plan_reserve(micro_plan_t *p, int64_t n, int64_t capacity) {

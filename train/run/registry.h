@@ -1,4 +1,4 @@
-/* The registry of methods as the configuration sees it. *local* */
+/* The registries of methods and objectives as the configuration sees it. *local* */
 #pragma once
 #include "train/config/config.h"
 

@@ -10,6 +10,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 #include <xxhash.h>
+#include "train/objectives/objective.h"
 #include "train/run/dataload.h"
 #include "train/run/sharding.h"
 #include "train/run/signals.h"
@@ -53,6 +54,7 @@ static status_t open_data(trainer_t *t) {
                        .encoder = encoder_of_tokenizer(t->loaded.tokenizer),
                        .layout = &t->loaded.layout,
                        .condition = t->condition,
+                       .score_field = objective_score_field(&t->config->objective),
                        .filter = &c->filter};
     TRY(dataload_open(t->comm, &load, &t->train_data));
     if (c->eval) { /* of documents alone, so that losses are comparable whatever a run trains with */
@@ -60,6 +62,7 @@ static status_t open_data(trainer_t *t) {
         load.sources = &eval;
         load.n_sources = 1;
         load.condition = NULL;
+        load.score_field = NULL;
         load.filter = NULL;
         TRY(dataload_open(t->comm, &load, &t->eval_data));
         t->has_eval = true;
@@ -112,8 +115,11 @@ static status_t open_engine(trainer_t *t) {
     const config_training_t *c = &t->config->training;
     param_set_t *params = &t->loaded.model.params;
     int64_t n = capacity(t, t->train_data, c->global_batch_size), prefix = micro_prefix_capacity(&t->loaded.layout, n);
-    const build_options_t o = {
-        .tail = TAIL_LOSS, .with_grad = true, .recompute = c->gradient_checkpointing, .capacity = {n, n, n, prefix}};
+    const build_options_t o = {.tail = TAIL_LOSS,
+                               .goal = &t->loaded.goal,
+                               .with_grad = true,
+                               .recompute = c->gradient_checkpointing,
+                               .capacity = {n, n, n, prefix}};
     TRY(build_open(&t->loaded.model, &backend_cpu, t->loaded.hook, t->loaded.n_method, o, &t->build));
     TRY(batch_init(&t->batch, n));
     t->grad = params->grad;

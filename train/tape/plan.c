@@ -24,11 +24,10 @@ static void mark_needs(tape_t *t) {
     }
 }
 
-/* A node's backward runs when it needs gradients and its output reaches the loss through such nodes. */
-static void mark_wanted(plan_t *p, val_t loss) {
+/* A node's backward runs when it needs gradients and its output reaches a loss through such nodes. */
+static void mark_wanted(plan_t *p) {
     tape_t *t = p->t;
-    if (loss.id < 0 || t->val[loss.id].kind != VAL_NODE) return;
-    p->wanted[t->val[loss.id].node] = t->node[t->val[loss.id].node].needs_grad;
+    for (int64_t i = 0; i < t->n_node; i++) p->wanted[i] = t->val[t->node[i].out[0]].loss && t->node[i].needs_grad;
     for (int64_t i = t->n_node - 1; i >= 0; i--) {
         const tape_node_t *n = &t->node[i];
         if (!p->wanted[i]) continue;
@@ -358,7 +357,8 @@ status_t tape_plan(tape_t *t, tape_sizes_t capacity, val_t loss, bool with_grad)
     p.wanted = wanted;
     p.last = last;
     mark_needs(t);
-    if (with_grad) mark_wanted(&p, loss);
+    tape_loss(t, loss);
+    if (with_grad) mark_wanted(&p);
     TRY_GOTO(schedule(&p, with_grad), done);
     find_last_reads(&p);
     for (int64_t e = 0; e < t->n_event; e++)

@@ -184,6 +184,10 @@ void tape_keep(tape_t *t, val_t v) {
     if (t->error == ST_OK && v.id >= 0) t->val[v.id].keep = true;
 }
 
+void tape_loss(tape_t *t, val_t v) {
+    if (t->error == ST_OK && v.id >= 0) t->val[v.id].loss = true;
+}
+
 const view_t *tape_shape(const tape_t *t, val_t v) {
     static const view_t none = {0};
     return t->error == ST_OK && v.id >= 0 ? &t->val[v.id].shape : &none;

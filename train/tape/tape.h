@@ -47,6 +47,8 @@ void tape_segment_begin(tape_t *t, bool recompute);
 void tape_segment_end(tape_t *t);
 /* Marks a value that the caller reads after tape_forward (its buffer stays until the end of forward). */
 void tape_keep(tape_t *t, val_t v);
+/* A further loss [1] beside the one that tape_plan is given: the gradients are those of the sum of all. */
+void tape_loss(tape_t *t, val_t v);
 /* Static shape of a value as declared (negative dims are step sizes). */
 const view_t *tape_shape(const tape_t *t, val_t v);
 

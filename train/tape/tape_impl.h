@@ -13,6 +13,7 @@ typedef struct tape_val {
     int32_t node, out; /* VAL_NODE: producer and which output */
     bool needs_grad;
     bool keep;         /* read by the caller after forward */
+    bool loss;         /* its gradient is 1 */
     int32_t buffer[2]; /* of the forward instance and of the replayed instance, -1 none */
     int32_t grad;      /* buffer of the gradient, -1 none */
     void *data;        /* input and state memory */
