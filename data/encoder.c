@@ -15,7 +15,7 @@ encoder_t encoder_of_tokenizer(const struct tokenizer *t) {
                    .token_id = token_id,
                    .eos = tokenizer_eos(t),
                    .n_ids = tokenizer_vocab_size(t),
-                   .fingerprint = tokenizer_fingerprint(t)};
+                   .fingerprint = tokenizer_opened_fingerprint(t)};
     e.prefix = tokenizer_prefix(t, &e.n_prefix);
     return e;
 }

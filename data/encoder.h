@@ -18,7 +18,7 @@ typedef struct encoder {
     int n_prefix;
     int32_t eos;          /* -1 if the model names none */
     int32_t n_ids;        /* ids are below it; 0: unknown */
-    uint64_t fingerprint; /* of the tokenizer: a token store with another one does not fit */
+    uint64_t fingerprint; /* tokenizer_opened_fingerprint(): a token store with another one does not fit */
 } encoder_t;
 
 /* The encoder of a real tokenizer, which must outlive it. */

@@ -133,6 +133,10 @@ uint64_t tokenizer_fingerprint(const tokenizer_t *t) {
     return t->fingerprint;
 }
 
+uint64_t tokenizer_opened_fingerprint(const tokenizer_t *t) {
+    return t->opened_fingerprint;
+}
+
 void tokenizer_seal(tokenizer_t *t) {
     uint64_t h = XXH64(t->settings.data ? t->settings.data : "", t->settings.len, 0);
     for (int64_t id = 0; id < t->vocab.ids; id++) {
@@ -159,4 +163,5 @@ void tokenizer_seal(tokenizer_t *t) {
     if (ends[0]) h = XXH64(t->front.data, (size_t)ends[0] * sizeof(int32_t), h);
     if (ends[1]) h = XXH64(t->back.data, (size_t)ends[1] * sizeof(int32_t), h);
     t->fingerprint = h;
+    if (!t->opened_fingerprint) t->opened_fingerprint = h; /* it is sealed again when tokens are added */
 }

@@ -33,3 +33,5 @@ int32_t tokenizer_eos(const tokenizer_t *t);                     /* -1 if the mo
 const int32_t *tokenizer_prefix(const tokenizer_t *t, int *n);   /* what the tokenizer puts in front: BOS or nothing */
 int32_t tokenizer_token_id(const tokenizer_t *t, const char *s); /* id of exactly this token text, -1 if none */
 uint64_t tokenizer_fingerprint(const tokenizer_t *t);            /* XXH64 over vocabulary, merges and settings */
+/* The same as it was before tokens were added: ids of texts without those tokens are the same for both. */
+uint64_t tokenizer_opened_fingerprint(const tokenizer_t *t);

@@ -148,7 +148,7 @@ struct tokenizer {
     i32buf_t front, back; /* what the post-processor puts around */
     int32_t eos;
     strbuf_t settings; /* one line a component, for the fingerprint */
-    uint64_t fingerprint;
+    uint64_t fingerprint, opened_fingerprint;
 };
 status_t tokenizer_alloc(const char *path, tokenizer_t **out);
 void tokenizer_seal(tokenizer_t *t); /* computes the fingerprint: the last step of opening */
