@@ -7,7 +7,7 @@
 #include <string.h>
 #include "kernels/buf.h"
 #include "kernels/ops/lowrank.h"
-#include "train/methods/initial.h"
+#include "train/tape/initial.h"
 #include "train/methods/method.h"
 #include "train/methods/target.h"
 

@@ -6,7 +6,7 @@
 #include "kernels/buf.h"
 #include "kernels/ops/activation.h"
 #include "kernels/ops/lstm.h"
-#include "train/methods/initial.h"
+#include "train/tape/initial.h"
 
 #define PREFIX "prompt_encoder.default."
 

@@ -1,7 +1,7 @@
 #include "train/methods/prompt_init.h"
 #include <string.h>
 #include "kernels/philox.h"
-#include "train/methods/initial.h"
+#include "train/tape/initial.h"
 
 static double element(const param_t *p, int64_t i) {
     return p->value.dtype == DT_F64 ? ((const double *)p->value.data)[i] : (double)((const float *)p->value.data)[i];

@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include "kernels/buf.h"
-#include "train/methods/initial.h"
+#include "train/tape/initial.h"
 #include "train/methods/prompt_init.h"
 #include "train/methods/slot.h"
 

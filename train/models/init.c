@@ -4,8 +4,8 @@
 #include <string.h>
 #include <xxhash.h>
 #include "data/nearest.h"
-#include "kernels/philox.h"
 #include "train/models/model.h"
+#include "train/tape/initial.h"
 
 enum { TYPO = 2 }; /* edits between a key and its mistyped form */
 
@@ -31,28 +31,10 @@ status_t model_config_spelling(const family_t *f, const json_t *config, const ch
     return ST_OK;
 }
 
-static void put(view_t *v, int64_t i, double x) {
-    if (v->dtype == DT_F64)
-        ((double *)v->data)[i] = (double)(float)x;
-    else
-        ((float *)v->data)[i] = (float)x;
-}
-
-static void fill_normal(view_t *v, const char *name, double std, uint64_t seed) {
-    uint64_t stream = XXH64(name, strlen(name), 0);
-    int64_t n = view_count(v);
-#pragma omp parallel for schedule(static)
-    for (int64_t block = 0; block < (n + 3) / 4; block++) {
-        uint32_t w[4];
-        rng_words(seed, RNG_INIT, stream, (uint64_t)block, w);
-        for (int k = 0; k < 4 && 4 * block + k < n; k++) put(v, 4 * block + k, std * rng_normal(w, k));
-    }
-}
-
-static void fill_vector(view_t *v, const char *name) {
-    size_t n = strlen(name);
-    bool bias = n >= 5 && !strcmp(name + n - 5, ".bias");
-    for (int64_t i = 0; i < view_count(v); i++) put(v, i, bias ? 0.0 : 1.0);
+static void fill_vector(const param_t *p) {
+    size_t n = strlen(p->own);
+    bool bias = n >= 5 && !strcmp(p->own + n - 5, ".bias");
+    for (int64_t i = 0; i < view_count(&p->value); i++) initial_set(p, i, bias ? 0.0 : 1.0);
 }
 
 static status_t fingerprint(const json_t *config, uint64_t seed, uint64_t *out) {
@@ -69,13 +51,12 @@ status_t model_init(model_t *m, const json_t *config, uint64_t seed) {
     if (!(std > 0 && std < 1e3)) return st_raise(ST_INPUT, m->path, "initializer_range %g is out of range", std);
     double residual = std / sqrt(2.0 * (double)m->config.layers);
     for (int64_t i = 0; i < m->n_weight; i++) {
-        const model_weight_t *w = &m->weight[i];
-        view_t *v = &m->params.item[w->param].value;
-        if (m->params.item[w->param].shared) continue; /* its owner has filled it */
-        if (v->rank > 1)
-            fill_normal(v, w->hf, w->flags & WEIGHT_RESIDUAL ? residual : std, seed);
+        const param_t *p = &m->params.item[m->weight[i].param];
+        if (p->shared) continue; /* its owner has filled it */
+        if (p->value.rank > 1)
+            initial_normal(p, m->weight[i].flags & WEIGHT_RESIDUAL ? residual : std, seed);
         else
-            fill_vector(v, w->hf);
+            fill_vector(p);
     }
     return fingerprint(config, seed, &m->fingerprint);
 }

@@ -1,4 +1,4 @@
-/* Random initial values of trainable tensors: a function of (seed, the tensor's own name, element), so that neither the
+/* Random initial values of tensors: a function of (seed, the tensor's own name, element), so that neither the
  * order of declaration nor other methods change them. Values are float32 numbers in a double model, too. *local* */
 #pragma once
 #include <stdint.h>
