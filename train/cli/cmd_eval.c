@@ -13,11 +13,12 @@
 #include "train/run/dataload.h"
 #include "train/run/evaluate.h"
 #include "train/run/match.h"
+#include "train/run/mixture.h"
 
 enum { EVAL_TOKENS = 2048, EVAL_LENGTH = 1024 };
 
 typedef struct eval {
-    const char *target, *data, *ensemble, *ensemble_field;
+    const char *target, *data, *ensemble, *ensemble_field, *mixture;
     option_list_t adapter;
     conditions_t conditions;
     int64_t max_seq_length;
@@ -27,6 +28,9 @@ typedef struct eval {
     loaded_t loaded;
     dataset_t *set;
     evaluator_t evaluator;
+    mixture_kind_t mixing;
+    int field; /* whose labels are mixed */
+    mixture_result_t mixed;
     match_options_t match;
     match_result_t matches;
 } eval_t;
@@ -76,12 +80,24 @@ static status_t open_target(eval_t *e) {
     int64_t most = e->loaded.model.config.max_positions;
     if (e->max_seq_length) e->settings.max_seq_length = e->max_seq_length;
     if (e->settings.max_seq_length > most) e->settings.max_seq_length = most;
+    if (e->mixing != MIXTURE_NONE) TRY(mixture_field(&e->loaded.layout, e->conditions.label, &e->field));
     return choose_ensemble(e);
+}
+
+/* A loss alone: continuations are those of one label. */
+static status_t mix(eval_t *e, comm_t *comm, int64_t capacity, evaluation_t *result) {
+    mixture_t m;
+    status_t st = comm_agree(comm, mixture_open(&e->loaded, e->mixing, e->field, capacity, &m));
+    if (st == ST_OK) st = mixture_evaluate(&m, e->set, comm, &e->mixed);
+    mixture_close(&m);
+    *result = (evaluation_t){.loss = e->mixed.loss, .weight = e->mixed.weight, .tokens = e->mixed.tokens};
+    return st;
 }
 
 static status_t measure(eval_t *e, comm_t *comm, evaluation_t *result) {
     int64_t longest = dataset_max_tokens(e->set) + dataset_virtual_tokens(e->set),
             capacity = longest > EVAL_TOKENS ? longest : EVAL_TOKENS;
+    if (e->mixing != MIXTURE_NONE) return mix(e, comm, capacity, result);
     TRY(comm_agree(comm, evaluator_open(&e->loaded, e->set, PACKING_BEST_FIT, capacity, &e->evaluator)));
     return evaluator_run(&e->evaluator, comm, NULL, NULL, result);
 }
@@ -98,7 +114,8 @@ static status_t evaluate(eval_t *e, comm_t *comm, evaluation_t *result) {
                              .condition = e->conditions.condition};
     TRY(dataload_open(comm, &load, &e->set));
     if (!e->ensemble) TRY(measure(e, comm, result));
-    if (!e->no_exact_match) TRY(comm_agree(comm, match_run(&e->loaded, e->set, comm, &e->match, &e->matches)));
+    if (!e->no_exact_match && e->mixing == MIXTURE_NONE)
+        TRY(comm_agree(comm, match_run(&e->loaded, e->set, comm, &e->match, &e->matches)));
     double sums[2] = {e->matches.right, e->matches.asked};
     TRY(comm_sum_f64(comm, sums, 2));
     e->matches = (match_result_t){sums[0], sums[1]};
@@ -113,14 +130,28 @@ static void print_ensemble(const eval_t *e) {
            (long long)dataset_sequences(e->set));
 }
 
+static void print_posterior(const eval_t *e) {
+    const virtual_field_t *f = &e->loaded.layout.field[e->field];
+    json_t *posterior = json_object();
+    for (int j = 0; posterior && j < f->n; j++)
+        json_object_set_new(posterior, f->value[j], json_real(e->mixed.posterior[j]));
+    printf(",\"mixture\":\"%s\",\"posterior\":", e->mixture);
+    if (posterior) json_dumpf(posterior, stdout, JSON_COMPACT | JSON_REAL_PRECISION(9));
+    json_decref(posterior);
+}
+
 static void print_result(const eval_t *e, const evaluation_t *r) {
     printf("{\"loss\":%.9g,\"perplexity\":%.9g", r->loss, exp(r->loss));
     if (e->matches.asked > 0) printf(",\"exact_match\":%.9g", e->matches.right / e->matches.asked);
+    if (e->mixing != MIXTURE_NONE) print_posterior(e);
     printf(",\"sequences\":%lld,\"tokens\":%lld,\"weight\":%.9g}\n", (long long)dataset_sequences(e->set),
            (long long)r->tokens, r->weight);
 }
 
-static status_t check_ensemble(const eval_t *e) {
+static status_t check_ensemble(eval_t *e) {
+    TRY(mixture_find(e->mixture, &e->mixing));
+    if (e->mixture && e->ensemble)
+        return st_raise(ST_USAGE, "--mixture", "and --ensemble are two ways to use all labels; give one of them");
     if (!e->ensemble != !e->ensemble_field)
         return st_raise(ST_USAGE, "command line", "--ensemble and --ensemble-field are given together");
     if (!e->ensemble) return ST_OK;
@@ -141,13 +172,15 @@ static status_t body(comm_t *comm, int argc, char **argv) {
                                  {"--condition-from-data", OPTION_FLAG, &e.conditions.from_data, 0, 0},
                                  {"--ensemble", OPTION_STRING, &e.ensemble, 0, 0},
                                  {"--ensemble-field", OPTION_STRING, &e.ensemble_field, 0, 0},
+                                 {"--mixture", OPTION_STRING, &e.mixture, 0, 0},
                                  {"--max-seq-length", OPTION_INT, &e.max_seq_length, 2, 1 << 24},
                                  {"--no-exact-match", OPTION_FLAG, &e.no_exact_match, 0, 0},
                                  {"--device", OPTION_STRING, &device, 0, 0},
                                  {"--dtype", OPTION_STRING, &dtype, 0, 0},
                                  {NULL, OPTION_FLAG, NULL, 0, 0}};
     const char *usage = "graft eval RUN_OR_MODEL --data F [--adapter A ...] [--condition F=V ... | "
-                        "--condition-from-data] [--template CONFIG] [--ensemble mean|vote --ensemble-field F]";
+                        "--condition-from-data] [--template CONFIG] [--ensemble mean|vote --ensemble-field F | "
+                        "--mixture uniform|posterior]";
     TRY(options_parse(argc, argv, rows, &e.target, 1, usage));
     TRY(session_device(device, dtype));
     if (!e.data) return st_raise(ST_USAGE, "command line", "--data is missing; usage: %s", usage);
@@ -156,6 +189,7 @@ static status_t body(comm_t *comm, int argc, char **argv) {
     status_t st = evaluate(&e, comm, &result);
     if (st == ST_OK && comm_rank(comm) == 0) e.ensemble ? print_ensemble(&e) : print_result(&e, &result);
     if (e.evaluator.sequences) evaluator_close(&e.evaluator);
+    free(e.mixed.posterior);
     dataset_close(e.set);
     conditions_release(&e.conditions);
     loaded_close(&e.loaded);

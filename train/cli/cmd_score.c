@@ -12,6 +12,7 @@
 #include "train/cli/options.h"
 #include "train/cli/session.h"
 #include "train/run/micro.h"
+#include "train/run/mixture.h"
 
 enum { GROUP_TOKENS = 1024 };
 
@@ -26,6 +27,9 @@ typedef struct scorer {
     int64_t extra;    /* virtual tokens of a sequence */
     option_list_t adapter;
     conditions_t conditions;
+    mixture_kind_t mixing;
+    int field; /* whose labels are mixed */
+    mixture_t mixture;
 } scorer_t;
 
 static status_t render(scorer_t *s) {
@@ -78,45 +82,78 @@ static int64_t print_line(const sequence_t *q, const float *nll) {
     return m;
 }
 
-static status_t score_all(scorer_t *s) {
-    int64_t n = s->longest + s->extra > GROUP_TOKENS ? s->longest + s->extra : GROUP_TOKENS;
+static status_t open_pass(scorer_t *s) {
+    int64_t n = s->capacity;
     const build_options_t o = {.tail = TAIL_LOSS, .capacity = {n, n, n, micro_prefix_capacity(&s->loaded.layout, n)}};
-    s->capacity = n;
+    if (s->mixing != MIXTURE_NONE) return mixture_open(&s->loaded, s->mixing, s->field, n, &s->mixture);
     TRY(batch_init(&s->batch, n));
-    TRY(build_open(&s->loaded.model, &backend_cpu, s->loaded.hook, s->loaded.n_method, o, &s->build));
+    return build_open(&s->loaded.model, &backend_cpu, s->loaded.hook, s->loaded.n_method, o, &s->build);
+}
+
+static status_t score_group(scorer_t *s, int64_t from, int64_t to) {
+    TRY(load(s, from, to));
+    tape_forward(s->build.tape);
+    const float *nll = tape_data(s->build.tape, s->build.nll);
+    for (int64_t i = from; i < to; i++) nll += print_line(&s->sequence[i], nll);
+    return ST_OK;
+}
+
+/* Of the tokens, all of which the mixture knows, those with a weight. */
+static status_t mix_group(scorer_t *s, int64_t from, int64_t to) {
+    void *memory;
+    int64_t row = 0;
+    TRY(mixture_run(&s->mixture, s->sequence + from, to - from));
+    TRY(buf_calloc(&memory, s->capacity, sizeof(float), "log-probabilities"));
+    float *nll = memory;
+    for (int64_t i = from; i < to; i++) {
+        const sequence_t *q = &s->sequence[i];
+        int64_t m = 0;
+        mixture_sequence(&s->mixture, row, q->ids.len, nll);
+        for (int64_t k = 1; k < q->ids.len; k++)
+            if (q->weight[k] > 0) nll[m++] = nll[k - 1];
+        print_line(q, nll);
+        row += q->ids.len > 0 ? q->ids.len - 1 : 0;
+    }
+    free(memory);
+    return ST_OK;
+}
+
+static status_t score_all(scorer_t *s) {
+    s->capacity = s->longest + s->extra > GROUP_TOKENS ? s->longest + s->extra : GROUP_TOKENS;
+    TRY(open_pass(s));
     for (int64_t from = 0, to; from < s->lines.count; from = to) {
         int64_t tokens = 0;
         for (to = from; to < s->lines.count && to - from < s->capacity &&
                         tokens + s->sequence[to].ids.len + s->extra <= s->capacity;
              to++)
             tokens += s->sequence[to].ids.len + s->extra;
-        TRY(load(s, from, to));
-        tape_forward(s->build.tape);
-        const float *nll = tape_data(s->build.tape, s->build.nll);
-        for (int64_t i = from; i < to; i++) nll += print_line(&s->sequence[i], nll);
+        TRY(s->mixing != MIXTURE_NONE ? mix_group(s, from, to) : score_group(s, from, to));
     }
     return ST_OK;
 }
 
 static status_t body(comm_t *comm, int argc, char **argv) {
-    const char *model = NULL, *device = NULL, *dtype = NULL;
+    const char *model = NULL, *device = NULL, *dtype = NULL, *mixture = NULL;
     scorer_t s;
     memset(&s, 0, sizeof s);
-    const option_row_t rows[] = {{"--adapter", OPTION_LIST, &s.adapter, 0, 0},
-                                 CONDITION_ROWS(&s.conditions),
-                                 {"--device", OPTION_STRING, &device, 0, 0},
-                                 {"--dtype", OPTION_STRING, &dtype, 0, 0},
-                                 {NULL, OPTION_FLAG, NULL, 0, 0}};
+    const option_row_t rows[] = {
+        {"--adapter", OPTION_LIST, &s.adapter, 0, 0}, CONDITION_ROWS(&s.conditions),
+        {"--mixture", OPTION_STRING, &mixture, 0, 0}, {"--device", OPTION_STRING, &device, 0, 0},
+        {"--dtype", OPTION_STRING, &dtype, 0, 0},     {NULL, OPTION_FLAG, NULL, 0, 0}};
     TRY(options_parse(argc, argv, rows, &model, 1,
-                      "graft score MODEL [--adapter A ...] [--condition F=V ...] [--template CONFIG] < LINES"));
+                      "graft score MODEL [--adapter A ...] [--condition F=V ...] [--template CONFIG] [--mixture "
+                      "uniform|posterior] < LINES"));
     TRY(session_device(device, dtype));
+    TRY(mixture_find(mixture, &s.mixing));
     if (comm_rank(comm)) return ST_OK;
     status_t st = loaded_open(model, s.adapter.item, s.adapter.count, &s.loaded);
     if (st == ST_OK) st = conditions_open(&s.conditions, model, &s.adapter, &s.loaded);
+    if (st == ST_OK && mixture) st = mixture_field(&s.loaded.layout, s.conditions.label, &s.field);
     if (st == ST_OK) st = lines_read(&s.lines);
     if (st == ST_OK) st = render(&s);
     if (st == ST_OK && s.lines.count) st = score_all(&s);
     if (s.build.tape) build_close(&s.build);
+    mixture_close(&s.mixture);
     batch_release(&s.batch);
     for (int64_t i = 0; s.sequence && i < s.lines.count; i++) sequence_release(&s.sequence[i]);
     free(s.sequence);
