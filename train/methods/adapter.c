@@ -7,15 +7,19 @@
 #include "data/safetensors.h"
 #include "kernels/buf.h"
 #include "train/checkpoint/checkpoint.h"
+#include "train/methods/method.h"
 #include "train/models/build.h"
+
+enum { SCOPE_SIZE = 64 };
 
 struct adapter {
     char *path;
     json_t *parts; /* array of descriptions */
     int part;
-    char scope[64];      /* in front of the names of the selected part's tensors in a checkpoint of several methods */
-    safetensors_t *file; /* a PEFT directory ... */
-    checkpoint_t *state; /* ... or a checkpoint */
+    char
+        scope[SCOPE_SIZE]; /* in front of the names of the selected part's tensors in a checkpoint of several methods */
+    safetensors_t *file;   /* a PEFT directory ... */
+    checkpoint_t *state;   /* ... or a checkpoint */
 };
 
 /* One description or an array of them; takes the reference. */
@@ -120,13 +124,19 @@ int adapter_parts(const adapter_t *a) {
     return (int)json_array_size(a->parts);
 }
 
+/* Of several parts each has a scope, but for the one whose tensors are the base's own. */
+static void scope_of(const adapter_t *a, int part, char out[SCOPE_SIZE]) {
+    const method_t *method = method_find_peft(part_type(a, part));
+    out[0] = 0;
+    if (adapter_parts(a) == 1 || (method && method->trains_base)) return;
+    snprintf(out, SCOPE_SIZE, "%s.", part_type(a, part));
+    for (char *c = out; *c; c++)
+        if (*c >= 'A' && *c <= 'Z') *c = (char)(*c - 'A' + 'a');
+}
+
 void adapter_select(adapter_t *a, int part) {
     a->part = part;
-    a->scope[0] = 0;
-    if (adapter_parts(a) == 1) return;
-    snprintf(a->scope, sizeof a->scope, "%s.", part_type(a, part));
-    for (char *c = a->scope; *c; c++)
-        if (*c >= 'A' && *c <= 'Z') *c = (char)(*c - 'A' + 'a');
+    scope_of(a, part, a->scope);
 }
 
 status_t adapter_find(adapter_t *a, const char *peft_type) {
@@ -165,6 +175,11 @@ static const char *own_name(const adapter_t *a, const char *full) {
     size_t n = strlen(a->scope);
     bool shared =
         !strncmp(full, MODEL_NEW_PREFIX, strlen(MODEL_NEW_PREFIX)) || !strncmp(full, GOAL_SCOPE, strlen(GOAL_SCOPE));
+    for (int i = 0; !n && i < adapter_parts(a); i++) {
+        char scope[SCOPE_SIZE];
+        scope_of(a, i, scope);
+        if (scope[0] && !strncmp(full, scope, strlen(scope))) return NULL;
+    }
     return shared || strncmp(full, a->scope, n) ? NULL : full + n;
 }
 

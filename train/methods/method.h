@@ -43,7 +43,7 @@ typedef struct method {
     method_fields_t section; /* its name in a configuration (lower case) and the keys besides `type` */
     const char *peft_type;   /* in adapter_config.json */
     const char *doc;
-    bool trains_base; /* its tensors are those of the base model itself; it stands alone in a run */
+    bool trains_base; /* its tensors are those of the base model itself, under their own names in every run */
     /* Declares the trainable tensors on the model, before param_set_alloc. cfg is the bound section. ST_USAGE when the
      * configuration does not fit the model. */
     status_t (*open)(const void *cfg, model_t *m, void **self);

@@ -171,9 +171,6 @@ static status_t open_methods(const config_t *config, loaded_t *l) {
     for (int i = 0; i < config->method_count; i++) {
         const config_method_t *c = &config->method[i];
         const method_t *method = method_find(c->type);
-        if (method->trains_base && config->method_count > 1)
-            TRY_GOTO(st_raise(ST_USAGE, "method", "'%s' trains the base itself and goes with no other method", c->type),
-                     done);
         TRY_GOTO(begin_method(l, method, config->method_count > 1, &scope), done);
         TRY_GOTO(method->open(c->cfg, &l->model, &l->method[l->n_method].self), done);
         TRY_GOTO(end_method(l), done);
