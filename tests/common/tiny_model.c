@@ -122,7 +122,7 @@ void tiny_open_grown(tiny_t *t, const char *config_json, const char *method, dty
         ok(t->method->open(t->config.method[0].cfg, &t->model, &t->self));
         if (t->method->place) ok(t->method->place(t->self, &t->layout));
         t->hook = t->method->hook(t->self);
-        ok(objective_open(&t->config.objective, &t->model, &t->goal));
+        ok(objective_open(&t->config.objective, &t->model, NULL, &t->goal));
     } else {
         for (int i = 0; i < t->model.params.count; i++) param_train(&t->model.params, i);
     }

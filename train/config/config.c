@@ -9,17 +9,6 @@
 
 /* --- overrides --- */
 
-status_t config_new_node(const config_load_t *l, yaml_kind_t kind, int line, cfg_node_t **out) {
-    void *memory;
-    TRY(cfg_pool_alloc(l->pool, sizeof(cfg_node_t), &memory));
-    cfg_node_t *node = memory;
-    node->kind = kind;
-    node->line = line;
-    node->text = kind == YAML_SCALAR ? "" : NULL;
-    *out = node;
-    return ST_OK;
-}
-
 /* `model: path` is short for `model: {path: path}`, a list of one method for that method, `conditioning: none` for an
  * empty section. */
 static status_t unfold_short_forms(config_load_t *l) {
@@ -197,12 +186,12 @@ static status_t check_rules(const config_load_t *l, const config_t *c) {
     return check_rates(l, c);
 }
 
-status_t config_bind_run(const config_load_t *l, config_t *out) {
+status_t config_bind_sections(const config_load_t *l, config_t *out) {
     const cfg_node_t *map[CONFIG_SECTION_COUNT];
     for (int i = 0; i < CONFIG_SECTION_COUNT; i++) map[i] = NULL;
     TRY(config_check_types(l));
     TRY(config_check_keys(l, "", l->root, config_top_fields,
-                          "model|method|adapters|objective|data|conditioning|training"));
+                          "model|method|adapters|objective|data|conditioning|training|stages"));
     for (int i = 0; i < CONFIG_SECTION_COUNT; i++) {
         const config_section_t *s = &config_sections[i];
         TRY(get_section(l, s->name, s->required, &map[i]));
@@ -218,6 +207,12 @@ status_t config_bind_run(const config_load_t *l, config_t *out) {
     TRY(cfg_bind(&l->src, "", YAML_LINE_NONE, l->root, config_top_fields, out));
     TRY(config_model_resolve(&l->src, l->root, &out->model));
     return check_rules(l, out);
+}
+
+status_t config_bind_run(const config_load_t *l, config_t *out) {
+    TRY(config_bind_sections(l, out));
+    const cfg_node_t *stages = cfg_node_get(l->root, "stages");
+    return cfg_node_is_null(stages) ? ST_OK : config_bind_stages(l, stages, out);
 }
 
 /* --- entry points --- */

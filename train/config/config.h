@@ -107,6 +107,11 @@ typedef struct config {
     int64_t save_steps;                 /* 0: at the end only */
     int64_t save_total_limit;           /* 0: keep all */
     const char *resume_from_checkpoint; /* "auto", "never" or a path */
+    /* With the key `stages`: the run in order, each stage with what is the whole run's and its own keys in place; of a
+     * stage only share, data, conditioning and objective are meant. */
+    const struct config *stage; /* [stage_count] */
+    int stage_count;
+    double share; /* of a stage: its part of all steps */
     /* With the section `adapters`, each of them as a run of its own, and nothing above is filled; see config_runs. */
     const struct config *adapter; /* [adapter_count] */
     int adapter_count;

@@ -13,25 +13,6 @@ typedef struct expansion {
     cfg_node_t *routes; /* the list of all names */
 } expansion_t;
 
-/* A copy whose members may be replaced; what stands below them is shared. */
-static status_t copy_map(const config_load_t *l, const cfg_node_t *map, cfg_node_t **out) {
-    TRY(config_new_node(l, YAML_MAP, map->line, out));
-    for (const cfg_node_t *c = map->child; c; c = c->next) {
-        cfg_node_t *copy;
-        TRY(config_new_node(l, c->kind, c->line, &copy));
-        *copy = *c;
-        TRY(cfg_node_put(l->pool, *out, c->key, copy));
-    }
-    return ST_OK;
-}
-
-static status_t put_copy(const config_load_t *l, cfg_node_t *map, const char *key, const cfg_node_t *value) {
-    cfg_node_t *copy;
-    TRY(config_new_node(l, value->kind, value->line, &copy));
-    *copy = *value;
-    return cfg_node_put(l->pool, map, key, copy);
-}
-
 static status_t put_text(const config_load_t *l, cfg_node_t *map, const char *key, const char *text, int line) {
     cfg_node_t *node;
     char *copy;
@@ -46,20 +27,14 @@ static status_t put_text(const config_load_t *l, cfg_node_t *map, const char *ke
 
 static const cfg_field_t no_fields[] = {{0}};
 
-static const char *kind_of(const cfg_node_t *node) {
-    return cfg_node_is_null(node)    ? "nothing"
-           : node->kind == YAML_MAP  ? "a mapping"
-           : node->kind == YAML_LIST ? "a list"
-                                     : "a single value";
-}
-
 /* The member `key` of the section, which must be of this kind. */
 static status_t need(const config_load_t *l, const char *section, const cfg_node_t *map, const char *key,
                      yaml_kind_t kind, const char *what, const cfg_node_t **out) {
     const cfg_node_t *node = cfg_node_get(map, key);
     if (!node) return yaml_raise(l->name, map->line, "missing key '%s' in %s", key, section);
     if (cfg_node_is_null(node) || node->kind != kind || (kind == YAML_SCALAR && !*node->text))
-        return yaml_raise(l->name, node->line, "'%s' in %s must be %s, found %s", key, section, what, kind_of(node));
+        return yaml_raise(l->name, node->line, "'%s' in %s must be %s, found %s", key, section, what,
+                          config_kind_of(node));
     *out = node;
     return ST_OK;
 }
@@ -80,7 +55,7 @@ static status_t check_each(const config_load_t *l, const cfg_node_t *each) {
         const cfg_node_t *name;
         if (a->kind != YAML_MAP)
             return yaml_raise(l->name, a->line, "an entry of 'each' must be a mapping with name and method, found %s",
-                              kind_of(a));
+                              config_kind_of(a));
         TRY(config_check_keys(l, "adapters", a, no_fields, "name|method|training"));
         TRY(need(l, "adapters", a, "name", YAML_SCALAR, "a text", &name));
         TRY(check_name(l, name));
@@ -121,11 +96,12 @@ static status_t refuse_own_keys(const config_load_t *l) {
 static status_t merge_training(const config_load_t *l, const cfg_node_t *own, cfg_node_t *root) {
     const cfg_node_t *common = cfg_node_get(root, "training");
     if (own->kind != YAML_MAP)
-        return yaml_raise(l->name, own->line, "'training' in adapters must be a mapping, found %s", kind_of(own));
-    if (cfg_node_is_null(common)) return put_copy(l, root, "training", own);
+        return yaml_raise(l->name, own->line, "'training' in adapters must be a mapping, found %s",
+                          config_kind_of(own));
+    if (cfg_node_is_null(common)) return config_put_copy(l, root, "training", own);
     if (common->kind != YAML_MAP) return ST_OK; /* refused when it is bound */
     cfg_node_t *merged;
-    TRY(copy_map(l, common, &merged));
+    TRY(config_copy_map(l, common, &merged));
     for (const cfg_node_t *c = own->child; c; c = c->next) {
         const cfg_field_t *f = cfg_field_find(config_training_fields, c->key);
         const char *partner = f ? f->exclusive_with : NULL;
@@ -133,7 +109,7 @@ static status_t merge_training(const config_load_t *l, const cfg_node_t *own, cf
         TRY(config_new_node(l, YAML_SCALAR, c->line, &none));
         if (partner && cfg_node_get(merged, partner) && !cfg_node_get(own, partner))
             TRY(cfg_node_put(l->pool, merged, partner, none));
-        TRY(put_copy(l, merged, c->key, c));
+        TRY(config_put_copy(l, merged, c->key, c));
     }
     return cfg_node_put(l->pool, root, "training", merged);
 }
@@ -143,10 +119,10 @@ static status_t put_route(const expansion_t *x, const cfg_node_t *name, cfg_node
     const cfg_node_t *data = cfg_node_get(root, "data");
     if (cfg_node_is_null(data) || data->kind != YAML_MAP) return ST_OK; /* refused when it is bound */
     cfg_node_t *own;
-    TRY(copy_map(l, data, &own));
+    TRY(config_copy_map(l, data, &own));
     TRY(put_text(l, own, "route_field", x->field->text, x->field->line));
     TRY(put_text(l, own, "route", name->text, name->line));
-    TRY(put_copy(l, own, "routes", x->routes));
+    TRY(config_put_copy(l, own, "routes", x->routes));
     return cfg_node_put(l->pool, root, "data", own);
 }
 
@@ -164,13 +140,13 @@ static status_t expand(const expansion_t *x, const cfg_node_t *adapter, config_t
     config_load_t one = *x->load;
     const cfg_node_t *name = cfg_node_get(adapter, "name"), *method = cfg_node_get(adapter, "method"),
                      *training = cfg_node_get(adapter, "training");
-    TRY(copy_map(x->load, x->load->root, &one.root));
+    TRY(config_copy_map(x->load, x->load->root, &one.root));
     cfg_node_t *none;
     TRY(config_new_node(x->load, YAML_SCALAR, adapter->line, &none));
     TRY(cfg_node_put(one.pool, one.root, "adapters", none));
     if (cfg_node_is_null(method))
         return yaml_raise(one.name, method ? method->line : adapter->line, "missing key 'method' in adapters");
-    TRY(put_copy(&one, one.root, "method", method));
+    TRY(config_put_copy(&one, one.root, "method", method));
     if (!cfg_node_is_null(training)) TRY(merge_training(&one, training, one.root));
     TRY(put_route(x, name, one.root));
     TRY(put_directory(&one, name, one.root));
@@ -209,7 +185,7 @@ status_t config_bind_adapters(const config_load_t *l, const cfg_node_t *adapters
     TRY(refuse_own_keys(l));
     if (adapters->kind != YAML_MAP)
         return yaml_raise(l->name, adapters->line, "'adapters' must be a mapping with field and each, found %s",
-                          kind_of(adapters));
+                          config_kind_of(adapters));
     TRY(config_check_keys(l, "adapters", adapters, no_fields, "field|each"));
     TRY(need(l, "adapters", adapters, "field", YAML_SCALAR, "the name of a field of the examples", &x.field));
     TRY(need(l, "adapters", adapters, "each", YAML_LIST, "a list of adapters", &each));

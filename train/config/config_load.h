@@ -11,11 +11,19 @@ typedef struct config_load {
     cfg_source_file_t src;
 } config_load_t;
 
+/* config_tree.c: nodes */
 status_t config_new_node(const config_load_t *l, yaml_kind_t kind, int line, cfg_node_t **out);
+/* A copy whose members may be replaced; what stands below them is shared. */
+status_t config_copy_map(const config_load_t *l, const cfg_node_t *map, cfg_node_t **out);
+status_t config_put_copy(const config_load_t *l, cfg_node_t *map, const char *key, const cfg_node_t *value);
+const char *config_kind_of(const cfg_node_t *node); /* "a mapping", for messages */
+
 /* Every key of `map` must have a row or be one of the words in `extra` ("model|data"). */
 status_t config_check_keys(const config_load_t *l, const char *section, const cfg_node_t *map,
                            const cfg_field_t *fields, const char *extra);
-/* The whole of l->root, and the rules between its keys. */
+/* The whole of l->root but its stages, and the rules between its keys. */
+status_t config_bind_sections(const config_load_t *l, config_t *out);
+/* With its stages. */
 status_t config_bind_run(const config_load_t *l, config_t *out);
 
 /* config_method.c: the section `method`. */
@@ -30,3 +38,6 @@ status_t config_bind_objective(const config_load_t *l, config_t *out);
 
 /* config_adapters.c: `adapters` becomes one tree for each, which is bound by itself. */
 status_t config_bind_adapters(const config_load_t *l, const cfg_node_t *adapters, config_t *out);
+
+/* config_stages.c: every entry of `stages` becomes a tree, too. */
+status_t config_bind_stages(const config_load_t *l, const cfg_node_t *stages, config_t *out);

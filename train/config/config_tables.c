@@ -95,7 +95,7 @@ const cfg_field_t config_top_fields[] = {
 #undef R
 
 const config_section_t config_sections[CONFIG_SECTION_COUNT] = {
-    {"model", config_model_fields, offsetof(config_t, model), true},
-    {"data", config_data_fields, offsetof(config_t, data), true},
-    {"conditioning", config_conditioning_fields, offsetof(config_t, conditioning), false},
-    {"training", config_training_fields, offsetof(config_t, training), false}};
+    {"model", config_model_fields, offsetof(config_t, model), true, false},
+    {"data", config_data_fields, offsetof(config_t, data), true, true},
+    {"conditioning", config_conditioning_fields, offsetof(config_t, conditioning), false, true},
+    {"training", config_training_fields, offsetof(config_t, training), false, false}};

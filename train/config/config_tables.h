@@ -15,7 +15,13 @@ typedef struct config_section {
     const cfg_field_t *fields;
     size_t offset; /* in config_t */
     bool required;
+    bool staged; /* may differ between stages */
 } config_section_t;
+
+/* config_stages.c: whether the key of a staged section may differ between stages. */
+bool config_stage_takes(const char *section, const char *key);
+/* The keys of an entry of `stages`. */
+#define CONFIG_STAGE_KEYS "share|data|conditioning|objective"
 
 enum { CONFIG_SECTION_COUNT = 4 };
 extern const config_section_t config_sections[CONFIG_SECTION_COUNT];

@@ -32,5 +32,6 @@ extern const objective_t *const objectives[]; /* registry.c, NULL-terminated; th
 const objective_t *objective_find(const char *type); /* NULL for an unknown one */
 /* The field that a configured objective reads, NULL: none. */
 const char *objective_score_field(const config_objective_t *c);
-/* What a build needs of it. Declares its tensors under GOAL_SCOPE. Borrows the configuration. */
-status_t objective_open(const config_objective_t *c, model_t *m, goal_t *out);
+/* What a build needs of it. Declares its tensors under GOAL_SCOPE, unless `same`, a goal of the same type, has them
+ * already; NULL: none. Borrows the configuration. */
+status_t objective_open(const config_objective_t *c, model_t *m, const goal_t *same, goal_t *out);

@@ -21,10 +21,11 @@ const char *objective_score_field(const config_objective_t *c) {
     return o->score_field ? o->score_field(c->cfg) : NULL;
 }
 
-status_t objective_open(const config_objective_t *c, model_t *m, goal_t *out) {
+status_t objective_open(const config_objective_t *c, model_t *m, const goal_t *same, goal_t *out) {
     const objective_t *o = objective_find(c->type);
     *out = (goal_t){.cfg = c->cfg, .param = -1, .weigh = o->weigh, .tail = o->tail};
-    if (!o->declare) return ST_OK;
+    if (same) out->param = same->param;
+    if (!o->declare || same) return ST_OK;
     const char *scope = m->params.scope;
     m->params.scope = GOAL_SCOPE;
     status_t st = o->declare(c->cfg, m, &out->param);

@@ -196,12 +196,28 @@ static status_t start_from(loaded_t *l, const loaded_method_t *m, const char *pa
     return st;
 }
 
+/* Stages with the same objective share its tensors. */
+static status_t open_goals(const config_t *config, loaded_t *l) {
+    void *p;
+    int n = config->stage_count ? config->stage_count : 1;
+    TRY(buf_calloc(&p, n, sizeof *l->goal, "objectives"));
+    l->goal = p;
+    for (; l->n_goal < n; l->n_goal++) {
+        const goal_t *same = NULL;
+        const config_objective_t *o = config->stage_count ? &config->stage[l->n_goal].objective : &config->objective;
+        for (int i = 0; i < l->n_goal; i++)
+            if (!strcmp(config->stage[i].objective.type, o->type)) same = &l->goal[i];
+        TRY(objective_open(o, &l->model, same, &l->goal[l->n_goal]));
+    }
+    return ST_OK;
+}
+
 status_t loaded_open_methods(const config_t *config, const loaded_t *base, loaded_t *l) {
     const base_source_t source = base_of_config(config);
     if (!base) TRY(special_of_config(config, &l->special));
     TRY(base ? base_share(base, l) : base_open(&source, l));
     TRY(open_methods(config, l));
-    TRY(objective_open(&config->objective, &l->model, &l->goal));
+    TRY(open_goals(config, l));
     if (config->conditioning.train_special_tokens) TRY(model_train_new(&l->model));
     TRY(base_load(l, base, true));
     const encoder_t encoder = encoder_of_tokenizer(l->tokenizer);
@@ -215,6 +231,7 @@ status_t loaded_open_methods(const config_t *config, const loaded_t *base, loade
 }
 
 void loaded_close(loaded_t *l) {
+    free(l->goal);
     for (int i = 0; i < l->n_method; i++) l->method[i].method->close(l->method[i].self);
     virtual_release(&l->layout);
     model_close(&l->model);

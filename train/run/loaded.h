@@ -25,7 +25,8 @@ typedef struct loaded {
     hook_t hook[BUILD_MAX_HOOKS];            /* [n_method] */
     int n_method;
     virtual_layout_t layout; /* what the methods put into sequences */
-    goal_t goal;             /* what loaded_open_methods was asked to minimise */
+    goal_t *goal;            /* [n_goal] what loaded_open_methods was asked to minimise: one for each stage */
+    int n_goal;
 } loaded_t;
 
 /* The base at `path` and n finished adapters with all their methods, which act in the order in which they are given.

@@ -13,15 +13,16 @@
 #include "train/run/loaded.h"
 #include "train/run/micro.h"
 #include "train/run/reporter.h"
+#include "train/run/stage.h"
 
 typedef struct trainer {
     const config_t *config;
     comm_t *comm;
     loaded_t loaded;
-    dataset_source_t *sources; /* [data.train] */
-    condition_t *condition; /* what stands around documents; NULL: nothing */
-    dataset_t *train_data, *eval_data;
-    stream_t *stream;
+    stage_t *stage; /* [n_stage] */
+    int n_stage;
+    stage_t *now; /* the one that build and batch are open for */
+    dataset_t *eval_data;
     stream_step_t step_sequences;
     micro_plan_t plan;
     build_t build;
@@ -69,6 +70,8 @@ typedef struct step_result {
 } step_result_t;
 /* *local*: takes the memory that steps need, so that none is taken in a step. After resuming. */
 status_t trainer_step_reserve(trainer_t *t);
+/* *local*: opens the tape of the stage that the present step belongs to, unless it is open. Between steps. */
+status_t trainer_enter_stage(trainer_t *t);
 /* *collective*: one optimiser step. *ended when the stream gave no sequence. */
 status_t trainer_step(trainer_t *t, step_result_t *r, bool *ended);
 /* *collective*: rank 0 writes; all learn the outcome. name NULL: a numbered checkpoint, else DIR/name. */

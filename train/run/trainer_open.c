@@ -10,17 +10,10 @@
 #include <sys/stat.h>
 #include <unistd.h>
 #include <xxhash.h>
-#include "train/objectives/objective.h"
 #include "train/run/dataload.h"
 #include "train/run/sharding.h"
 #include "train/run/signals.h"
 #include "train/run/trainer.h"
-
-static status_t open_condition(trainer_t *t) {
-    const cfg_template_t *slots = &t->config->conditioning.template;
-    const condition_use_t use = {.seed = (uint64_t)t->config->training.seed};
-    return slots->count ? condition_open(slots->items, slots->count, &use, &t->condition) : ST_OK;
-}
 
 static status_t open_model(trainer_t *t, const trainer_t *base) {
     TRY(loaded_open_methods(t->config, base ? &base->loaded : NULL, &t->loaded));
@@ -35,38 +28,24 @@ static status_t open_model(trainer_t *t, const trainer_t *base) {
                         "%lld is less than data.max_seq_length and the virtual tokens, %lld + %lld",
                         (long long)t->config->training.micro_batch_tokens, length, extra);
     t->tokenizer_fingerprint = tokenizer_fingerprint(t->loaded.tokenizer);
-    const cfg_sources_t *train = &t->config->data.train;
-    void *p;
-    TRY(buf_calloc(&p, train->count, sizeof *t->sources, "sources"));
-    t->sources = p;
-    for (int i = 0; i < train->count; i++)
-        t->sources[i] = (dataset_source_t){train->items[i].path, train->items[i].weight};
-    TRY(open_condition(t));
+    TRY(stages_open(t->config, &t->loaded, &t->stage, &t->n_stage));
     return config_dump(t->config, &t->config_yaml);
 }
 
-/* Collective, with agreements of its own: nothing may fail on one rank alone in here. */
+/* Collective, with agreements of its own: nothing may fail on one rank alone in here. Evaluation is of documents alone,
+ * so that losses are comparable whatever a run trains with. */
 static status_t open_data(trainer_t *t) {
     const config_data_t *c = &t->config->data;
-    dataload_t load = {.config = c,
-                       .sources = t->sources,
-                       .n_sources = c->train.count,
-                       .encoder = encoder_of_tokenizer(t->loaded.tokenizer),
-                       .layout = &t->loaded.layout,
-                       .condition = t->condition,
-                       .score_field = objective_score_field(&t->config->objective),
-                       .filter = &c->filter};
-    TRY(dataload_open(t->comm, &load, &t->train_data));
-    if (c->eval) { /* of documents alone, so that losses are comparable whatever a run trains with */
-        const dataset_source_t eval = {c->eval, 1.0};
-        load.sources = &eval;
-        load.n_sources = 1;
-        load.condition = NULL;
-        load.score_field = NULL;
-        load.filter = NULL;
-        TRY(dataload_open(t->comm, &load, &t->eval_data));
-        t->has_eval = true;
-    }
+    for (int i = 0; i < t->n_stage; i++) TRY(stage_open_data(t->comm, &t->loaded, &t->stage[i]));
+    if (!c->eval) return ST_OK;
+    const dataset_source_t eval = {c->eval, 1.0};
+    const dataload_t load = {.config = c,
+                             .sources = &eval,
+                             .n_sources = 1,
+                             .encoder = encoder_of_tokenizer(t->loaded.tokenizer),
+                             .layout = &t->loaded.layout};
+    TRY(dataload_open(t->comm, &load, &t->eval_data));
+    t->has_eval = true;
     return ST_OK;
 }
 
@@ -74,11 +53,12 @@ static status_t hash_data(trainer_t *t) {
     XXH64_state_t *h = XXH64_createState();
     if (!h) return st_nomem("fingerprint", 0);
     XXH64_reset(h, 0);
-    for (int64_t i = 0; i < dataset_sequences(t->train_data); i++) {
-        const int32_t n[2] = {dataset_sequence_tokens(t->train_data, i),
-                              dataset_sequence_loss_tokens(t->train_data, i)};
-        XXH64_update(h, n, sizeof n);
-    }
+    for (int k = 0; k < t->n_stage; k++)
+        for (int64_t i = 0; i < dataset_sequences(t->stage[k].data); i++) {
+            const int32_t n[2] = {dataset_sequence_tokens(t->stage[k].data, i),
+                                  dataset_sequence_loss_tokens(t->stage[k].data, i)};
+            XXH64_update(h, n, sizeof n);
+        }
     t->data_fingerprint = XXH64_digest(h);
     XXH64_freeState(h);
     return ST_OK;
@@ -86,13 +66,8 @@ static status_t hash_data(trainer_t *t) {
 
 static status_t open_stream(trainer_t *t) {
     const config_training_t *c = &t->config->training;
-    const stream_options_t o = {.seed = (uint64_t)c->seed,
-                                .shuffle = t->config->data.shuffle,
-                                .global_batch_size = c->global_batch_size,
-                                .global_batch_tokens = c->global_batch_tokens,
-                                .epochs = c->max_steps ? 0 : c->num_train_epochs};
-    TRY(stream_open(t->train_data, &o, &t->stream));
-    int64_t total = c->max_steps ? c->max_steps : stream_count_steps(t->stream);
+    int64_t total;
+    TRY(stages_open_streams(t->stage, t->n_stage, &total));
     t->schedule =
         (schedule_t){.kind = (schedule_kind_t)c->lr_scheduler_type, .total = total, .min_ratio = c->min_lr_ratio};
     t->schedule.warmup = c->warmup_steps ? c->warmup_steps : (int64_t)ceil(c->warmup_ratio * (double)total);
@@ -111,17 +86,29 @@ static int64_t capacity(const trainer_t *t, const dataset_t *d, int64_t sequence
     return sequences > 0 && sequences < most / longest + 1 ? smaller(most, sequences * longest) : most;
 }
 
-static status_t open_engine(trainer_t *t) {
+status_t trainer_enter_stage(trainer_t *t) {
+    stage_t *s = stage_of_step(t->stage, t->n_stage, t->step);
     const config_training_t *c = &t->config->training;
-    param_set_t *params = &t->loaded.model.params;
-    int64_t n = capacity(t, t->train_data, c->global_batch_size), prefix = micro_prefix_capacity(&t->loaded.layout, n);
+    if (s == t->now) return ST_OK;
+    int64_t n = capacity(t, s->data, c->global_batch_size), prefix = micro_prefix_capacity(&t->loaded.layout, n);
     const build_options_t o = {.tail = TAIL_LOSS,
-                               .goal = &t->loaded.goal,
+                               .goal = s->goal,
                                .with_grad = true,
                                .recompute = c->gradient_checkpointing,
                                .capacity = {n, n, n, prefix}};
+    build_close(&t->build);
+    batch_release(&t->batch);
+    t->now = NULL;
     TRY(build_open(&t->loaded.model, &backend_cpu, t->loaded.hook, t->loaded.n_method, o, &t->build));
     TRY(batch_init(&t->batch, n));
+    t->now = s;
+    return ST_OK;
+}
+
+static status_t open_engine(trainer_t *t) {
+    const config_training_t *c = &t->config->training;
+    param_set_t *params = &t->loaded.model.params;
+    TRY(trainer_enter_stage(t));
     t->grad = params->grad;
     int64_t first = 0, share = params->n_trainable;
     t->sharded = c->optimizer_sharding == CONFIG_SHARDING_ZERO1;
@@ -183,7 +170,7 @@ static status_t open_reporter(trainer_t *t) {
                  t->loaded.model.path, t->loaded.model.family->name,
                  (long long)(p->n_shared + p->n_frozen + p->n_trainable), (long long)p->n_trainable, comm_size(t->comm),
                  omp_get_max_threads(), (double)tape_arena_bytes(t->build.tape) / 1048576.0,
-                 (long long)dataset_sequences(t->train_data));
+                 (long long)dataset_sequences(t->now->data));
     if (t->step) reporter_say(t->reporter, "resumed step %lld", (long long)t->step);
     return ST_OK;
 }
@@ -204,6 +191,7 @@ status_t trainer_open(const config_t *config, comm_t *comm, const trainer_t *bas
 status_t trainer_begin(trainer_t *t) {
     TRY(comm_agree(t->comm, open_directory(t)));
     TRY(trainer_resume(t));
+    TRY(comm_agree(t->comm, trainer_enter_stage(t)));
     TRY(comm_agree(t->comm, trainer_step_reserve(t)));
     return comm_agree(t->comm, open_reporter(t));
 }
@@ -217,13 +205,10 @@ void trainer_close(trainer_t *t) {
     adamw_close(&t->optim);
     micro_plan_release(&t->plan);
     stream_step_release(&t->step_sequences);
-    stream_close(t->stream);
-    dataset_close(t->train_data);
     dataset_close(t->eval_data);
-    condition_close(t->condition);
+    stages_close(t->stage, t->n_stage);
     loaded_close(&t->loaded);
     strbuf_release(&t->config_yaml);
-    free(t->sources);
     free(t->micro_stats);
     free(t->history);
     memset(t, 0, sizeof *t);

@@ -49,7 +49,7 @@ static status_t write_file(trainer_t *t, float *const state[2], const char *name
     status_t st = ST_OK;
     TRY_GOTO(tensors(t, state, &rows, &n), done);
     TRY_GOTO(describe(t, &text), done);
-    int64_t epoch = stream_epoch_sequences(t->stream);
+    int64_t epoch = stream_epoch_sequences(t->now->stream);
     char base[PATH_MAX]; /* absolute, so that an export from another directory finds it */
     if (!realpath(t->loaded.model.path, base))
         TRY_GOTO(st_errno(ST_INPUT, t->loaded.model.path, "resolve", errno), done);

@@ -19,17 +19,17 @@ static status_t stats_reserve(trainer_t *t, int64_t n_micro) {
 
 /* The step's sequences and micro-batches: the same on every rank. */
 static status_t plan_step(trainer_t *t) {
-    TRY(stream_step(t->stream, t->place, &t->step_sequences));
+    TRY(stream_step(t->now->stream, t->place, &t->step_sequences));
     if (!t->step_sequences.n) return ST_OK;
-    TRY(micro_plan(&t->plan, t->train_data, t->step_sequences.sequences, t->step_sequences.n,
-                   (packing_t)t->config->data.packing, t->batch.capacity));
+    TRY(micro_plan(&t->plan, t->now->data, t->step_sequences.sequences, t->step_sequences.n,
+                   (packing_t)t->now->config->data.packing, t->batch.capacity));
     TRY(stats_reserve(t, t->plan.pack.n_micro));
     memset(t->micro_stats, 0, (size_t)(2 * t->plan.pack.n_micro) * sizeof *t->micro_stats);
     return ST_OK;
 }
 
 static status_t run_micro(trainer_t *t, int64_t m, float *grad) {
-    TRY(micro_fill(&t->plan, t->train_data, t->step_sequences.sequences, t->step_sequences.first, m, &t->batch));
+    TRY(micro_fill(&t->plan, t->now->data, t->step_sequences.sequences, t->step_sequences.first, m, &t->batch));
     comm_beat(t->comm, "forward and backward");
     micro_load(&t->build, &t->batch);
     tape_set_step(t->build.tape, (op_step_t){(uint64_t)t->config->training.seed, (uint64_t)t->step, true});
@@ -74,7 +74,7 @@ static status_t history_reserve(trainer_t *t, int64_t steps) {
 }
 
 status_t trainer_step_reserve(trainer_t *t) {
-    int64_t n = stream_step_most(t->stream), left = t->schedule.total - t->step;
+    int64_t n = stream_step_most(t->now->stream), left = t->schedule.total - t->step;
     TRY(stream_step_reserve(&t->step_sequences, n));
     TRY(micro_plan_reserve(&t->plan, n, t->batch.capacity));
     TRY(stats_reserve(t, n));
@@ -111,17 +111,25 @@ static status_t update(trainer_t *t, step_result_t *r) {
     r->learning_rate = c->learning_rate * schedule_factor(&t->schedule, t->step);
     adamw_update(&t->optim, &t->loaded.model.params, t->grad, r->learning_rate);
     for (int64_t i = 0; i < t->step_sequences.n; i++)
-        r->tokens += t->plan.lengths[i] - dataset_virtual_tokens(t->train_data);
+        r->tokens += t->plan.lengths[i] - dataset_virtual_tokens(t->now->data);
     t->step++;
     t->tokens += r->tokens;
     t->place += t->step_sequences.n;
     return remember(t, r);
 }
 
+/* The first step of another stage takes its memory; no other step takes any. */
+static status_t begin_stage(trainer_t *t) {
+    if (stage_of_step(t->stage, t->n_stage, t->step) == t->now) return ST_OK;
+    TRY(trainer_enter_stage(t));
+    return trainer_step_reserve(t);
+}
+
 status_t trainer_step(trainer_t *t, step_result_t *r, bool *ended) {
     double began = now();
     *r = (step_result_t){0};
     *ended = false;
+    TRY(comm_agree(t->comm, begin_stage(t)));
     TRY(comm_agree(t->comm, plan_step(t)));
     if (!t->step_sequences.n) {
         *ended = true;
