@@ -1,4 +1,5 @@
-/* The inside of a gguf_t, shared by gguf.c (file and tensors) and gguf_kv.c (metadata); not for other files.
+/* The inside of a gguf_t, shared by gguf.c (file and tensors) and gguf_kv.c (metadata), and the type ids
+ * for gguf_write.c; not for other files.
  * Metadata values stay in the mapping; keys and tensor names are copied, because the file does not end them with NUL.
  */
 #pragma once

@@ -23,8 +23,9 @@ static status_t parse_args(int argc, char **argv, job_t *job) {
                                  {"--method", OPTION_STRING, &job->method, 0, 0},
                                  {"--condition", OPTION_LIST, &job->condition, 0, 0},
                                  {NULL, OPTION_FLAG, NULL, 0, 0}};
-    const char *usage = "graft export CHECKPOINT --format peft|merged-safetensors OUT [--method TYPE] [--condition F=V "
-                        "...] [--model PATH]";
+    const char *usage =
+        "graft export CHECKPOINT --format peft|merged-safetensors|prompt-embeddings|gguf-adapter OUT [--method "
+        "TYPE] [--condition F=V ...] [--model PATH]";
     const char *path[2] = {NULL, NULL};
     TRY(options_parse(argc, argv, rows, path, 2, usage));
     job->checkpoint = path[0];

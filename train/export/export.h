@@ -36,7 +36,9 @@ typedef struct export_format {
     const char *const *files; /* all it ever writes besides README.md; NULL-terminated, the configuration file first */
     status_t (*check)(const export_source_t *s); /* what cannot be represented, before anything is written; or NULL */
     status_t (*write)(export_source_t *s, const char *dir);
-    /* One line per engine: whether it loads what was written. */
+    /* For README.md: what has to be known to use the files; or NULL. */
+    status_t (*notes)(const export_source_t *s, FILE *out);
+    /* One line per engine: whether it loads what is written. */
     status_t (*engines)(const export_source_t *s, FILE *out);
 } export_format_t;
 
@@ -45,6 +47,10 @@ extern const export_format_t *const export_formats[]; /* registry.c, NULL-termin
 /* ST_USAGE, with a list of what exists, for an unknown name. */
 status_t export_format_find(const char *name, const export_format_t **out);
 
-/* The whole export: checks and makes DIR, writes, and prints the engines on `report`. ST_USAGE when DIR exists and is
- * neither empty nor an earlier export of the same format. */
+/* ST_USAGE when the run added tokens, whose rows in the vocabulary are no part of an adapter; `where` names the format.
+ */
+status_t export_refuse_added(const export_source_t *s, const char *where);
+
+/* The whole export: checks and makes DIR, writes, and prints the engines on `report`; README.md has them, too. ST_USAGE
+ * when DIR exists and is neither empty nor an earlier export of the same format. */
 status_t export_run(const export_format_t *f, export_source_t *s, const char *dir, FILE *report);

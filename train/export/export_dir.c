@@ -73,17 +73,31 @@ static status_t take_over(const export_format_t *f, const char *dir, strbuf_t *p
     return ST_OK;
 }
 
-static status_t write_readme(const export_format_t *f, const char *dir, strbuf_t *path) {
+/* The engines as a list, one a line. */
+static status_t add_list(strbuf_t *out, const char *lines) {
+    for (const char *end; (end = strchr(lines, '\n')); lines = end + 1)
+        TRY(strbuf_addf(out, "- %.*s\n", (int)(end - lines), lines));
+    return ST_OK;
+}
+
+static status_t readme_text(const export_format_t *f, const export_text_t *text, strbuf_t *out) {
+    TRY(strbuf_addf(out, "# %s\n\n%s as %s.\n\n", f->doc, marker, f->name));
+    if (text->notes) TRY(strbuf_addf(out, "%s\n", text->notes));
+    TRY(strbuf_adds(out, "Loaded by\n\n"));
+    TRY(add_list(out, text->engines));
+    return strbuf_adds(out, "\n[graft]: version " GRAFT_VERSION "\n");
+}
+
+static status_t write_readme(const export_format_t *f, const char *dir, const export_text_t *texts, strbuf_t *path) {
     strbuf_t text = {0};
-    status_t st =
-        strbuf_addf(&text, "# %s\n\n%s as %s.\n\n[graft]: version " GRAFT_VERSION "\n", f->doc, marker, f->name);
+    status_t st = readme_text(f, texts, &text);
     if (st == ST_OK) st = join(dir, "README.md", path);
     if (st == ST_OK) st = publish_bytes(path->data, text.data, text.len);
     strbuf_release(&text);
     return st;
 }
 
-status_t export_dir_begin(const export_format_t *f, const char *dir) {
+status_t export_dir_begin(const export_format_t *f, const char *dir, const export_text_t *text) {
     strbuf_t path = {0};
     status_t st = ST_OK;
     if (mkdir(dir, 0777)) {
@@ -95,7 +109,7 @@ status_t export_dir_begin(const export_format_t *f, const char *dir) {
         else
             st = take_over(f, dir, &path);
     }
-    if (st == ST_OK) st = write_readme(f, dir, &path);
+    if (st == ST_OK) st = write_readme(f, dir, text, &path);
     strbuf_release(&path);
     return st;
 }

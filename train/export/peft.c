@@ -34,12 +34,7 @@ static status_t write_peft(export_source_t *s, const char *dir) {
 /* Also what a choice lacks: nothing was written then. */
 static status_t check(const export_source_t *s) {
     method_result_t r;
-    if (s->model->n_new)
-        return st_raise(
-            ST_USAGE, "--format peft",
-            "'%s' and the other special_tokens of the run have rows in the vocabulary of the base, which an "
-            "adapter of PEFT does not change; use merged-safetensors",
-            s->special[0]);
+    TRY(export_refuse_added(s, "--format peft"));
     TRY(export_result(s, &r));
     status_t st = ST_OK;
     if (r.peft_lacks) st = st_raise(ST_USAGE, "--format peft", "%s", r.peft_lacks);

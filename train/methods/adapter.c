@@ -7,6 +7,7 @@
 #include "data/safetensors.h"
 #include "kernels/buf.h"
 #include "train/checkpoint/checkpoint.h"
+#include "train/methods/adapter_gguf.h"
 #include "train/methods/method.h"
 #include "train/models/build.h"
 
@@ -19,6 +20,7 @@ struct adapter {
     char
         scope[SCOPE_SIZE]; /* in front of the names of the selected part's tensors in a checkpoint of several methods */
     safetensors_t *file;   /* a PEFT directory ... */
+    adapter_gguf_t *gguf;  /* ... a GGUF ... */
     checkpoint_t *state;   /* ... or a checkpoint */
 };
 
@@ -78,10 +80,16 @@ static status_t open_run(adapter_t *a) {
     return st;
 }
 
+static status_t open_gguf(adapter_t *a) {
+    json_t *config;
+    TRY(adapter_gguf_open(a->path, &a->gguf, &config));
+    return set_parts(a, a->path, config);
+}
+
 static status_t open_any(adapter_t *a) {
     struct stat s;
     if (stat(a->path, &s)) return st_raise(ST_INPUT, a->path, "no such adapter");
-    if (!S_ISDIR(s.st_mode)) return open_state(a, a->path);
+    if (!S_ISDIR(s.st_mode)) return adapter_gguf_recognise(a->path) ? open_gguf(a) : open_state(a, a->path);
     strbuf_t config = {0};
     status_t st = strbuf_addf(&config, "%s/adapter_config.json", a->path);
     if (st == ST_OK) st = access(config.data, F_OK) == 0 ? open_peft(a, config.data) : open_run(a);
@@ -108,6 +116,7 @@ void adapter_close(adapter_t *a) {
     if (!a) return;
     json_decref(a->parts);
     safetensors_close(a->file);
+    adapter_gguf_close(a->gguf);
     checkpoint_close(a->state);
     free(a->path);
     free(a);
@@ -162,11 +171,17 @@ const char *adapter_base_path(const adapter_t *a) {
 const char *adapter_run_config(const adapter_t *a) {
     return a->state ? checkpoint_meta(a->state)->config_yaml : NULL;
 }
+status_t adapter_bind(adapter_t *a, const model_t *m) {
+    return a->gguf ? adapter_gguf_bind(a->gguf, m) : ST_OK;
+}
+
 int64_t adapter_count(const adapter_t *a) {
+    if (a->gguf) return adapter_gguf_count(a->gguf);
     return a->state ? checkpoint_count(a->state) : safetensors_count(a->file);
 }
 
 const char *adapter_name(const adapter_t *a, int64_t i) {
+    if (a->gguf) return adapter_gguf_name(a->gguf, i);
     return a->state ? checkpoint_at(a->state, i)->name : safetensors_at(a->file, i)->name;
 }
 
@@ -194,8 +209,9 @@ static int64_t find_tensor(const adapter_t *a, const char *name) {
 static view_t shape_of(const adapter_t *a, int64_t i) {
     view_t v = {.dtype = DT_F32};
     if (i < 0) return v;
-    int rank = a->state ? checkpoint_at(a->state, i)->rank : safetensors_at(a->file, i)->rank;
-    const int64_t *dim = a->state ? checkpoint_at(a->state, i)->dim : safetensors_at(a->file, i)->dim;
+    const tensor_info_t *t = a->gguf ? adapter_gguf_at(a->gguf, i) : a->file ? safetensors_at(a->file, i) : NULL;
+    int rank = t ? t->rank : checkpoint_at(a->state, i)->rank;
+    const int64_t *dim = t ? t->dim : checkpoint_at(a->state, i)->dim;
     if (rank > VIEW_MAX_RANK) return v;
     v.rank = rank;
     for (int k = 0; k < rank; k++) v.dim[k] = dim[k];
@@ -208,6 +224,7 @@ view_t adapter_shape(const adapter_t *a, const char *name) {
 
 static status_t read_tensor(const adapter_t *a, int64_t i, float *out) {
     view_t v = shape_of(a, i);
+    if (a->gguf) return adapter_gguf_read(a->gguf, i, out);
     if (a->file) return tensor_info_read_f32(safetensors_at(a->file, i), 0, view_count(&v), out);
     memcpy(out, checkpoint_at(a->state, i)->data, view_bytes(&v));
     return ST_OK;

@@ -1,6 +1,6 @@
-/* A finished adapter on disk, whatever the container: a PEFT directory, one of our checkpoints, or a run's output_dir
- * (its final.h5, else its newest checkpoint). It has one part for each method it holds; config, shapes and loading are
- * those of the selected part, the first one after opening. Tensors are read by PEFT name. *local* */
+/* A finished adapter on disk, whatever the container: a PEFT directory, a LoRA as GGUF, one of our checkpoints, or a
+ * run's output_dir (its final.h5, else its newest checkpoint). It has one part for each method it holds; config, shapes
+ * and loading are those of the selected part, the first one after opening. Tensors are read by PEFT name. *local* */
 #pragma once
 #include <jansson.h>
 #include <stdint.h>
@@ -26,6 +26,9 @@ uint64_t adapter_base(const adapter_t *a);
 const char *adapter_base_path(const adapter_t *a);
 /* The configuration of the run that wrote it, as YAML; NULL if it is no checkpoint of ours. */
 const char *adapter_run_config(const adapter_t *a);
+/* Before tensors are looked up: tells the model, by which a GGUF's tensors get PEFT's names. ST_INPUT when the file is
+ * for another architecture. */
+status_t adapter_bind(adapter_t *a, const model_t *m);
 int64_t adapter_count(const adapter_t *a);
 const char *adapter_name(const adapter_t *a, int64_t i);
 /* Tensors that belong to no part, such as the rows of added tokens (MODEL_NEW_PREFIX): shape, rank 0 if there is none,

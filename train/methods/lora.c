@@ -285,25 +285,30 @@ static status_t lora_engines(const void *self, const model_t *m, FILE *out) {
         fprintf(out, "vLLM: yes, with --enable-lora and --max-lora-rank at least %lld%s\n", (long long)l->r,
                 l->rslora ? " (a version that knows use_rslora)" : "");
     if (conv1d)
-        fputs(
-            "llama.cpp: no, its converter transposes GPT-2's matrices but not the adapter's; use merged-safetensors\n",
-            out);
+        fputs("llama.cpp: no, its converter transposes GPT-2's matrices but not the adapter's; use gguf-adapter\n",
+              out);
     else if (l->rslora)
-        fputs("llama.cpp: no, its converter ignores use_rslora and would scale wrongly; use merged-safetensors\n", out);
+        fputs("llama.cpp: no, its converter ignores use_rslora and would scale wrongly; use gguf-adapter\n", out);
     else
-        fputs("llama.cpp: yes, after its convert_lora_to_gguf.py\n", out);
+        fputs("llama.cpp: yes, after its convert_lora_to_gguf.py; gguf-adapter needs no converter\n", out);
     return ST_OK;
 }
 
-static status_t lora_merge(const void *self, const model_t *m, const site_t *site, float *w) {
+static bool lora_low_rank(const void *self, const model_t *m, const site_t *site, low_rank_t *out) {
     const lora_t *l = self;
     const lora_pair_t *p = &l->pair[site - l->site];
-    if (p->a < 0) return ST_OK;
-    const float *a = m->params.item[p->a].value.data, *b = m->params.item[p->b].value.data;
+    if (p->a < 0) return false;
+    *out = (low_rank_t){m->params.item[p->a].value.data, m->params.item[p->b].value.data, p->r, p->scale};
+    return true;
+}
+
+static status_t lora_merge(const void *self, const model_t *m, const site_t *site, float *w) {
+    low_rank_t p;
+    if (!lora_low_rank(self, m, site, &p)) return ST_OK;
     for (int64_t o = 0; o < site->out; o++)
-        for (int64_t k = 0; k < p->r; k++) {
-            float f = (float)p->scale * b[o * p->r + k];
-            for (int64_t i = 0; i < site->in; i++) w[o * site->in + i] += f * a[k * site->in + i];
+        for (int64_t k = 0; k < p.r; k++) {
+            float f = (float)p.scale * p.b[o * p.r + k];
+            for (int64_t i = 0; i < site->in; i++) w[o * site->in + i] += f * p.a[k * site->in + i];
         }
     return ST_OK;
 }
@@ -321,4 +326,5 @@ const method_t method_lora = {
     .describe = lora_describe,
     .engines = lora_engines,
     .merge = lora_merge,
+    .low_rank = lora_low_rank,
 };

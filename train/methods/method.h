@@ -31,7 +31,15 @@ typedef struct method_result {
     int64_t n_tensor;
     void *memory;           /* of names and data that are not the model's own */
     const char *peft_lacks; /* what PEFT cannot do that this result needs; NULL: nothing */
+    const char *rows_stand; /* the one tensor is rows in the place of token embeddings: where; NULL: it is not */
 } method_result_t;
+
+/* The change scale B A of a site's weight: A [r,in], B [out,r], float32, borrowed. */
+typedef struct low_rank {
+    const float *a, *b;
+    int64_t r;
+    double scale;
+} low_rank_t;
 
 /* Which of the things that a method has learned: labels of the layout's fields, -1: not chosen. */
 typedef struct method_choice {
@@ -74,6 +82,9 @@ typedef struct method {
     status_t (*settle)(void *self, model_t *m, const method_choice_t *choice);
     /* Adds the method's change to the base weight w [out,in] of a site (float32 sums). NULL: cannot be merged. */
     status_t (*merge)(const void *self, const model_t *m, const site_t *site, float *w);
+    /* What the method adds to the weight of a site, all that it learned; false: nothing. NULL: its change is no such
+     * product. */
+    bool (*low_rank)(const void *self, const model_t *m, const site_t *site, low_rank_t *out);
 } method_t;
 
 extern const method_t *const methods[]; /* registry.c, NULL-terminated */

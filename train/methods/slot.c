@@ -6,12 +6,14 @@
 
 static const struct {
     virtual_place_t place;
-    const char *name, *peft_lacks;
+    const char *name, *stand, *peft_lacks;
 } positions[] = {
-    {VIRTUAL_FIRST, "before", NULL},
+    {VIRTUAL_FIRST, "before", "in front of everything, BOS too", NULL},
     {VIRTUAL_AFTER_BOS, "after_bos",
+     "behind BOS, in front of the text (in front of everything where the tokenizer adds no BOS)",
      "PEFT puts prompts in front of everything, this one was trained behind BOS; PEFT needs position: before"},
     {VIRTUAL_AFTER_PROMPT, "after_prompt",
+     "behind the prompt, in front of the completion; in a text without a prompt behind BOS",
      "PEFT puts prompts in front of everything, this one was trained behind the text's prompt; PEFT needs position: "
      "before"},
 };
@@ -213,12 +215,15 @@ status_t slot_result(const slot_t *s, const model_t *m, json_t *config, const fl
     out->tensor[0].data = out->memory;
     out->n_tensor = 1;
     out->peft_lacks = positions[position_of(s->place)].peft_lacks;
+    out->rows_stand = positions[position_of(s->place)].stand;
     return ST_OK;
 }
 
 status_t slot_engines(const void *self, const model_t *m, FILE *out) {
     (void)self;
     (void)m;
-    fputs("vLLM: no, of adapters it loads LoRA alone\nllama.cpp: no, of adapters it loads LoRA alone\n", out);
+    fputs("vLLM: no, of adapters it loads LoRA alone; use prompt-embeddings\n"
+          "llama.cpp: no, of adapters it loads LoRA alone; use prompt-embeddings\n",
+          out);
     return ST_OK;
 }

@@ -220,3 +220,9 @@ status_t model_declare_linear(model_t *m, const char *module, const char *gguf, 
     snprintf(gg, sizeof gg, "%s.bias", gguf ? gguf : "");
     return model_declare(m, hf, gguf ? gg : NULL, layer, 1, out, 0, flags & ~WEIGHT_TRANSPOSED, &m->site[*site].bias);
 }
+
+const model_weight_t *model_weight_of(const model_t *m, const site_t *site) {
+    for (int64_t i = 0; i < m->n_weight; i++)
+        if (m->weight[i].param == site->weight) return &m->weight[i];
+    return NULL;
+}

@@ -119,6 +119,8 @@ status_t model_declare(model_t *m, const char *hf, const char *gguf, int64_t lay
 /* One linear: weight [out,in] and, with bias, [out]; records the site. */
 status_t model_declare_linear(model_t *m, const char *module, const char *gguf, int64_t layer, int64_t out, int64_t in,
                               bool bias, int flags, int *site);
+/* The row of a site's weight in the model's table. */
+const model_weight_t *model_weight_of(const model_t *m, const site_t *site);
 /* The element at `in_file` order of a permuted tensor: row of the GGUF tensor that holds Hugging Face's row. */
 int64_t model_gguf_row(const model_t *m, int flags, int64_t row);
 

@@ -99,6 +99,7 @@ static status_t attach_all(const base_source_t *source, attach_t *x, loaded_t *l
     int n = x->n;
     TRY(find_special(x, l));
     TRY(base_open(source, l));
+    for (int i = 0; i < n; i++) TRY(adapter_bind(x->adapter[i], &l->model));
     for (int i = 0; i < n; i++)
         for (int k = 0; k < adapter_parts(x->adapter[i]); k++) {
             adapter_select(x->adapter[i], k);
@@ -185,7 +186,8 @@ done:
 static status_t start_from(loaded_t *l, const loaded_method_t *m, const char *path) {
     adapter_t *a = NULL;
     TRY(adapter_open(path, &a));
-    status_t st = special_take(&l->special, l->tokenizer, &l->model, a);
+    status_t st = adapter_bind(a, &l->model);
+    if (st == ST_OK) st = special_take(&l->special, l->tokenizer, &l->model, a);
     if (st == ST_OK && m->method->start) {
         st = m->method->start(m->self, &l->model, a, m->first_param, m->last_param);
     } else if (st == ST_OK) {
