@@ -106,6 +106,33 @@ refused 2 'needs a condition' "$graft" generate styled --guidance 2
 refused 2 '--guidance must be from 0' "$graft" generate styled --guidance -1 --condition style=long
 refused 2 '--guidance' "$graft" generate styled --guidance much --condition style=long
 
+# the same with a template: its slots stand in front of one stream only
+python3 - <<'PY'
+import json
+with open("sites.jsonl", "w") as f:
+    for i in range(48):
+        f.write(json.dumps({"text": "the noun " + ("on there", "inner them")[i % 2] * (1 + i % 3), "site": "ab"[i % 2]}) + "\n")
+PY
+cat >sites.yaml <<'YAML'
+model: tiny
+method: {type: lora, r: 4, target_modules: all-linear}
+conditioning:
+  special_tokens: ["<|a|>", "<|b|>"]
+  template:
+    - {slot: control, text: "<|{site}|>", loss: false, dropout: 0.3}
+    - {slot: document, text: "{text}", loss: true}
+data: {train: sites.jsonl, max_seq_length: 64}
+training: {global_batch_size: 8, micro_batch_tokens: 160, max_steps: 20, learning_rate: 1.0e-2, seed: 7}
+output_dir: sites
+YAML
+works "$graft" train sites.yaml
+printf '%s\n' 'the noun' 'the' >ask
+of_site() { "$graft" generate sites --json --max-new-tokens 8 "$@" <ask; }
+diff <(of_site --condition site=a) <(of_site --condition site=a --guidance 1) || die "guidance 1 with a template"
+diff <(of_site) <(of_site --condition site=a --guidance 0) || die "guidance 0 with a template"
+diff <(of_site --condition site=a) <("$graft" generate sites --json --max-new-tokens 8 < <(sed 's/^/<|a|>/' ask)) || die "the slot of a site"
+diff -q <(of_site --condition site=a --guidance 4) <(of_site --condition site=b --guidance 4) >/dev/null && die "guidance leads nowhere"
+
 # ---- ensembles ----
 # A base that can say everything; three authors, of whom b errs once and c always, with the answer of b
 python3 - <<'PY'
