@@ -12,12 +12,14 @@
 #include "kernels/ops/lowrank.h"
 #include "kernels/ops/rmsnorm.h"
 #include "kernels/ops/rope_table.h"
+#include "kernels/ops/routed_linear.h"
 
 enum { TOKENS = 1024, WIDTH = 576, HIDDEN = 1536, HEADS = 9, KV = 3, DIM = 64, RANK = 8, VOCAB = 49152, TARGETS = 512 };
 
 static int32_t counting[TOKENS], evens[TARGETS], cu[] = {0, 256, 512, 768, 1024};
 static int32_t cu_prefix[] = {0, 32, 64, 96, 128};
 static int32_t cu_next[] = {0, 1, 2, 3, 4}, past[] = {255, 255, 255, 255};
+static const int32_t same_expert[] = {1, 1, 1, 1}, experts_in_turn[] = {0, 1, 0, 1};
 static uint64_t keys[TOKENS];
 static double inv_freq[DIM / 2];
 static const attention_attr_t attention = {HEADS, KV, DIM, 0.125};
@@ -26,6 +28,7 @@ static const rmsnorm_attr_t rms = {1e-5};
 static const layernorm_attr_t layer = {1e-5};
 static const lowrank_attr_t lora = {2.0, 0.0, 1}, dropped = {2.0, 0.1, 1};
 static const rope_table_attr_t table = {DIM / 2, inv_freq, DT_F32};
+static const routed_linear_attr_t two_experts = {2};
 static const cols_attr_t cols = {WIDTH, WIDTH};
 
 typedef struct bench {
@@ -66,6 +69,20 @@ static const bench_t benches[] = {
      GEMM(TOKENS, WIDTH, WIDTH),
      2,
      {{TOKENS, WIDTH, 0, NULL}, {WIDTH, WIDTH, 0, NULL}},
+     3},
+    {"routed_linear 576>576, one expert",
+     OP_ROUTED_LINEAR,
+     &two_experts,
+     GEMM(TOKENS, WIDTH, WIDTH),
+     2,
+     {{TOKENS, WIDTH, 0, NULL}, {2 * WIDTH, WIDTH, 0, NULL}, {2 * WIDTH, 0, 0, NULL}, {5, 0, 0, cu}, {4, 0, 0, same_expert}},
+     3},
+    {"routed_linear 576>576, two in turn",
+     OP_ROUTED_LINEAR,
+     &two_experts,
+     GEMM(TOKENS, WIDTH, WIDTH),
+     2,
+     {{TOKENS, WIDTH, 0, NULL}, {2 * WIDTH, WIDTH, 0, NULL}, {2 * WIDTH, 0, 0, NULL}, {5, 0, 0, cu}, {4, 0, 0, experts_in_turn}},
      3},
     {"linear 576>192 (dx)",
      OP_LINEAR,
