@@ -282,6 +282,7 @@ static void test_added_later(void **state) {
     assert_int_equal(before, tokenizer_fingerprint(t));
     assert_int_equal(tokenizer_add_special(t, texts, 5), ST_OK);
     assert_true(tokenizer_fingerprint(t) != before);
+    assert_int_equal(tokenizer_opened_fingerprint(t), before);
     assert_int_equal(tokenizer_vocab_size(t), 9);
     assert_int_equal(tokenizer_token_id(t, "<a>"), 7);
     assert_int_equal(tokenizer_token_id(t, "<s>"), 6);
