@@ -62,7 +62,7 @@ full_bad 2 "'train' in method & empty list" 'train: []'
 full_bad 2 "unknown key 'r' in method" 'r: 8'
 full_bad 3 "missing.h5" 'init_from: missing.h5'
 full_bad 3 "good/final.h5 & LORA & FULL" 'init_from: good/final.h5'
-train_bad 2 "'full' trains the base itself" 'method=[{type: full}, {type: lora}]'
+train_bad 2 "two entries of the type 'full'" 'method=[{type: full}, {type: full}]'
 train_bad 2 "optimizer_sharding & zero1" training.optimizer_sharding=zero3
 
 # a full checkpoint in the place of another, and what it cannot be exported as
@@ -73,4 +73,4 @@ bad 2 "merged-safetensors" "$graft" export whole --format peft never
 bad 2 "second adapter" "$graft" eval tiny --adapter whole --adapter whole/final.h5 --data heldout.jsonl
 python3 "$here/tiny_model.py" gpt2 gpt2
 bad 3 "holds no weight of this model" "$graft" eval gpt2 --adapter whole/final.h5 --data heldout.jsonl
-bad 2 "'full' trains the base itself" mpirun -n 2 "$graft" train run.yaml output_dir=never 'method=[{type: full}, {type: lora}]'
+bad 2 "two entries of the type 'full'" mpirun -n 2 "$graft" train run.yaml output_dir=never 'method=[{type: full}, {type: full}]'

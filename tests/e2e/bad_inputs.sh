@@ -53,7 +53,7 @@ bad 2 "train" "$graft" train
 bad 2 "--frob" "$graft" eval tiny --frob --data heldout.jsonl
 bad 2 "--data" "$graft" eval tiny
 bad 2 "--data" "$graft" eval tiny --data
-bad 2 "gguf-adapter" "$graft" export x.h5 --format gguf-adapter out
+bad 2 "gguf-adapter" "$graft" export x.h5 --format gguf-adaptor out
 bad_input 2 "--max-new-tokens" "the" "$graft" generate tiny --max-new-tokens many
 bad_input 2 "--temperature" "the" "$graft" generate tiny --temperature -1
 bad_input 2 "--top-p" "the" "$graft" generate tiny --top-p 1.5

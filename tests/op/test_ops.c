@@ -14,26 +14,11 @@
 
 /* Largest error of a float backend, relative to the largest number of the tensor; docs/numerics.md says why. */
 static const double tolerance[OP_COUNT] = {
-    [OP_EMBEDDING] = 3e-7,
-    [OP_ADD] = 3e-7,
-    [OP_RMSNORM] = 1e-6,
-    [OP_LAYERNORM] = 2e-6,
-    [OP_LINEAR] = 2e-6,
-    [OP_ROUTED_LINEAR] = 2e-6,
-    [OP_LOWRANK] = 3e-6,
-    [OP_ROPE_TABLE] = 0,
-    [OP_ROPE] = 5e-7,
-    [OP_ATTENTION] = 3e-6,
-    [OP_ATTENTION_CACHED] = 3e-6,
-    [OP_SILU_MUL] = 1e-6,
-    [OP_GELU] = 1e-6,
-    [OP_COLS] = 3e-7,
-    [OP_GATHER_ROWS] = 3e-7,
-    [OP_LINEAR_CROSS_ENTROPY] = 3e-6,
-    [OP_SPLICE] = 3e-7,
-    [OP_ACTIVATION] = 5e-7,
-    [OP_CONCAT] = 3e-7,
-    [OP_LSTM] = 3e-6,
+    [OP_EMBEDDING] = 3e-7,    [OP_ADD] = 3e-7,           [OP_RMSNORM] = 1e-6,          [OP_LAYERNORM] = 2e-6,
+    [OP_LINEAR] = 2e-6,       [OP_ROUTED_LINEAR] = 2e-6, [OP_LOWRANK] = 3e-6,          [OP_ROPE_TABLE] = 0,
+    [OP_ROPE] = 5e-7,         [OP_ATTENTION] = 3e-6,     [OP_ATTENTION_CACHED] = 3e-6, [OP_SILU_MUL] = 1e-6,
+    [OP_GELU] = 1e-6,         [OP_COLS] = 3e-7,          [OP_GATHER_ROWS] = 3e-7,      [OP_LINEAR_CROSS_ENTROPY] = 3e-6,
+    [OP_SPLICE] = 3e-7,       [OP_ACTIVATION] = 5e-7,    [OP_CONCAT] = 3e-7,           [OP_LSTM] = 3e-6,
     [OP_VALUE_WEIGHT] = 2e-6,
 };
 static const double difference_tolerance = 2e-7;
