@@ -36,7 +36,7 @@ run() {
     mpirun -n "$ranks" "$graft" train "$recipes/$recipe.yaml" 'model={config: small, tokenizer: tiny}' "data.train=$data" \
         data.eval=unseen.jsonl data.max_seq_length=64 "output_dir=$out" training.global_batch_tokens=null \
         training.global_batch_size=16 training.micro_batch_tokens=128 training.num_train_epochs=null \
-        training.max_steps=40 training.learning_rate=1e-2 save_steps=20 logging_steps=1 "$@" 2>log ||
+        training.max_steps=40 stages=null training.learning_rate=1e-2 save_steps=20 logging_steps=1 "$@" 2>log ||
         { cat log; die "training $out"; }
 }
 # number KEY: of a JSON object on the standard input
@@ -61,6 +61,12 @@ for recipe in meco control-codes; do
         die "$recipe: metadata do not help: $own with, $plain without"
     echo "$recipe: loss $own with metadata, $plain without"
 done
+
+# the recipe's cooldown brings the loss of documents without their metadata down
+run 1 meco corpus.jsonl cooled 'stages=[{share: 0.9}, {share: 0.1, conditioning: none}]'
+hot=$("$graft" eval meco --data unseen.jsonl | number loss)
+cooled=$("$graft" eval cooled --data unseen.jsonl | number loss)
+less "$cooled" "$hot" || die "cooldown: $cooled with, $hot without"
 
 # a packing is no other run: the same losses up to rounding, until the schedule of so few steps differs
 run 1 meco corpus.jsonl meco-none data.packing=none training.max_steps=2

@@ -17,12 +17,12 @@ run() { train "$@" 2>log || { cat log; die "training $*"; }; }
 cooldown='stages=[{share: 0.6}, {share: 0.4, conditioning: none}]'
 
 # stages that change nothing change nothing
-run 1 plain
-run 1 split 'stages=[{share: 0.3}, {share: 0.7}]'
+run 1 plain data.eval=documents.jsonl eval_steps=4
+run 1 split data.eval=documents.jsonl eval_steps=4 'stages=[{share: 0.3}, {share: 0.7}]'
 same plain/final.h5 split/final.h5
 
 # the first six steps are those without stages, then the template is gone
-run 1 staged "$cooldown" save_steps=4
+run 1 staged "$cooldown" save_steps=4 data.eval=documents.jsonl eval_steps=4
 diff <(losses plain | head -6) <(losses staged | head -6) || die "the first stage is another run"
 [ "$(losses plain | sed -n 7p)" != "$(losses staged | sed -n 7p)" ] || die "the second stage is the first one"
 grep -q 'share: 0.4' staged/config.yaml || die "config.yaml does not have the stages"

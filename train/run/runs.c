@@ -16,12 +16,13 @@ static status_t of_run(const trainer_t *t, status_t st) {
 /* One tape is at work at a time, of training or evaluation. */
 static status_t share_memory(const runs_t *r) {
     void *p;
-    int n = 0;
-    TRY(buf_calloc(&p, 2 * r->n, sizeof(tape_t *), "runs"));
+    int n = 0, most = 0;
+    for (int i = 0; i < r->n; i++) most += r->trainer[i].n_stage + 1;
+    TRY(buf_calloc(&p, most, sizeof(tape_t *), "runs"));
     tape_t **tape = p;
     for (int i = 0; i < r->n; i++) {
         const trainer_t *t = &r->trainer[i];
-        tape[n++] = t->build.tape;
+        for (int k = 0; k < t->n_stage; k++) tape[n++] = t->stage[k].build.tape;
         if (t->has_eval) tape[n++] = t->evaluator.build.tape;
     }
     tape_share_memory(tape, n);

@@ -68,6 +68,7 @@ stage_t *stage_of_step(stage_t *s, int n, int64_t step) {
 
 void stages_close(stage_t *s, int n) {
     for (int i = 0; i < n; i++) {
+        build_close(&s[i].build);
         stream_close(s[i].stream);
         dataset_close(s[i].data);
         condition_close(s[i].condition);

@@ -18,6 +18,8 @@ typedef struct stage {
     condition_t *condition;    /* what stands around documents; NULL: nothing */
     dataset_t *data;
     stream_t *stream;
+    int64_t capacity; /* tokens of a micro-batch, virtual ones counted */
+    build_t build;
 } stage_t;
 
 /* Fills config and goal. *local* */

@@ -21,12 +21,11 @@ typedef struct trainer {
     loaded_t loaded;
     stage_t *stage; /* [n_stage] */
     int n_stage;
-    stage_t *now; /* the one that build and batch are open for */
+    stage_t *now; /* the one of the present step */
     dataset_t *eval_data;
     stream_step_t step_sequences;
     micro_plan_t plan;
-    build_t build;
-    batch_t batch;
+    batch_t batch; /* of any stage */
     evaluator_t evaluator;
     bool has_eval;
     tree_t *tree;        /* canonical reduction; NULL: fast */
@@ -70,8 +69,6 @@ typedef struct step_result {
 } step_result_t;
 /* *local*: takes the memory that steps need, so that none is taken in a step. After resuming. */
 status_t trainer_step_reserve(trainer_t *t);
-/* *local*: opens the tape of the stage that the present step belongs to, unless it is open. Between steps. */
-status_t trainer_enter_stage(trainer_t *t);
 /* *collective*: one optimiser step. *ended when the stream gave no sequence. */
 status_t trainer_step(trainer_t *t, step_result_t *r, bool *ended);
 /* *collective*: rank 0 writes; all learn the outcome. name NULL: a numbered checkpoint, else DIR/name. */

@@ -86,29 +86,26 @@ static int64_t capacity(const trainer_t *t, const dataset_t *d, int64_t sequence
     return sequences > 0 && sequences < most / longest + 1 ? smaller(most, sequences * longest) : most;
 }
 
-status_t trainer_enter_stage(trainer_t *t) {
-    stage_t *s = stage_of_step(t->stage, t->n_stage, t->step);
+static status_t open_tape(trainer_t *t, stage_t *s) {
     const config_training_t *c = &t->config->training;
-    if (s == t->now) return ST_OK;
-    int64_t n = capacity(t, s->data, c->global_batch_size), prefix = micro_prefix_capacity(&t->loaded.layout, n);
+    int64_t n = s->capacity = capacity(t, s->data, c->global_batch_size);
     const build_options_t o = {.tail = TAIL_LOSS,
                                .goal = s->goal,
                                .with_grad = true,
                                .recompute = c->gradient_checkpointing,
-                               .capacity = {n, n, n, prefix}};
-    build_close(&t->build);
-    batch_release(&t->batch);
-    t->now = NULL;
-    TRY(build_open(&t->loaded.model, &backend_cpu, t->loaded.hook, t->loaded.n_method, o, &t->build));
-    TRY(batch_init(&t->batch, n));
-    t->now = s;
-    return ST_OK;
+                               .capacity = {n, n, n, micro_prefix_capacity(&t->loaded.layout, n)}};
+    return build_open(&t->loaded.model, &backend_cpu, t->loaded.hook, t->loaded.n_method, o, &s->build);
 }
 
 static status_t open_engine(trainer_t *t) {
     const config_training_t *c = &t->config->training;
     param_set_t *params = &t->loaded.model.params;
-    TRY(trainer_enter_stage(t));
+    int64_t largest = 0;
+    for (int i = 0; i < t->n_stage; i++) {
+        TRY(open_tape(t, &t->stage[i]));
+        if (t->stage[i].capacity > largest) largest = t->stage[i].capacity;
+    }
+    TRY(batch_init(&t->batch, largest));
     t->grad = params->grad;
     int64_t first = 0, share = params->n_trainable;
     t->sharded = c->optimizer_sharding == CONFIG_SHARDING_ZERO1;
@@ -169,7 +166,7 @@ static status_t open_reporter(trainer_t *t) {
                  "model %s family %s parameters %lld trainable %lld ranks %d threads %d arena %.1f MiB sequences %lld",
                  t->loaded.model.path, t->loaded.model.family->name,
                  (long long)(p->n_shared + p->n_frozen + p->n_trainable), (long long)p->n_trainable, comm_size(t->comm),
-                 omp_get_max_threads(), (double)tape_arena_bytes(t->build.tape) / 1048576.0,
+                 omp_get_max_threads(), (double)tape_arena_bytes(t->now->build.tape) / 1048576.0,
                  (long long)dataset_sequences(t->now->data));
     if (t->step) reporter_say(t->reporter, "resumed step %lld", (long long)t->step);
     return ST_OK;
@@ -191,7 +188,7 @@ status_t trainer_open(const config_t *config, comm_t *comm, const trainer_t *bas
 status_t trainer_begin(trainer_t *t) {
     TRY(comm_agree(t->comm, open_directory(t)));
     TRY(trainer_resume(t));
-    TRY(comm_agree(t->comm, trainer_enter_stage(t)));
+    t->now = stage_of_step(t->stage, t->n_stage, t->step);
     TRY(comm_agree(t->comm, trainer_step_reserve(t)));
     return comm_agree(t->comm, open_reporter(t));
 }
@@ -200,7 +197,6 @@ void trainer_close(trainer_t *t) {
     reporter_close(t->reporter);
     tree_close(t->tree);
     if (t->has_eval) evaluator_close(&t->evaluator);
-    build_close(&t->build);
     batch_release(&t->batch);
     adamw_close(&t->optim);
     micro_plan_release(&t->plan);

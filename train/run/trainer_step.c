@@ -22,7 +22,7 @@ static status_t plan_step(trainer_t *t) {
     TRY(stream_step(t->now->stream, t->place, &t->step_sequences));
     if (!t->step_sequences.n) return ST_OK;
     TRY(micro_plan(&t->plan, t->now->data, t->step_sequences.sequences, t->step_sequences.n,
-                   (packing_t)t->now->config->data.packing, t->batch.capacity));
+                   (packing_t)t->now->config->data.packing, t->now->capacity));
     TRY(stats_reserve(t, t->plan.pack.n_micro));
     memset(t->micro_stats, 0, (size_t)(2 * t->plan.pack.n_micro) * sizeof *t->micro_stats);
     return ST_OK;
@@ -31,12 +31,12 @@ static status_t plan_step(trainer_t *t) {
 static status_t run_micro(trainer_t *t, int64_t m, float *grad) {
     TRY(micro_fill(&t->plan, t->now->data, t->step_sequences.sequences, t->step_sequences.first, m, &t->batch));
     comm_beat(t->comm, "forward and backward");
-    micro_load(&t->build, &t->batch);
-    tape_set_step(t->build.tape, (op_step_t){(uint64_t)t->config->training.seed, (uint64_t)t->step, true});
-    tape_set_grad(t->build.tape, grad);
-    t->micro_stats[2 * m] = micro_forward(&t->build);
+    micro_load(&t->now->build, &t->batch);
+    tape_set_step(t->now->build.tape, (op_step_t){(uint64_t)t->config->training.seed, (uint64_t)t->step, true});
+    tape_set_grad(t->now->build.tape, grad);
+    t->micro_stats[2 * m] = micro_forward(&t->now->build);
     t->micro_stats[2 * m + 1] = t->batch.weight_sum;
-    tape_backward(t->build.tape);
+    tape_backward(t->now->build.tape);
     return ST_OK;
 }
 
@@ -74,7 +74,11 @@ static status_t history_reserve(trainer_t *t, int64_t steps) {
 }
 
 status_t trainer_step_reserve(trainer_t *t) {
-    int64_t n = stream_step_most(t->now->stream), left = t->schedule.total - t->step;
+    int64_t n = 0, left = t->schedule.total - t->step;
+    for (int i = 0; i < t->n_stage; i++) {
+        int64_t most = stream_step_most(t->stage[i].stream);
+        if (most > n) n = most;
+    }
     TRY(stream_step_reserve(&t->step_sequences, n));
     TRY(micro_plan_reserve(&t->plan, n, t->batch.capacity));
     TRY(stats_reserve(t, n));
@@ -118,18 +122,11 @@ static status_t update(trainer_t *t, step_result_t *r) {
     return remember(t, r);
 }
 
-/* The first step of another stage takes its memory; no other step takes any. */
-static status_t begin_stage(trainer_t *t) {
-    if (stage_of_step(t->stage, t->n_stage, t->step) == t->now) return ST_OK;
-    TRY(trainer_enter_stage(t));
-    return trainer_step_reserve(t);
-}
-
 status_t trainer_step(trainer_t *t, step_result_t *r, bool *ended) {
     double began = now();
     *r = (step_result_t){0};
     *ended = false;
-    TRY(comm_agree(t->comm, begin_stage(t)));
+    t->now = stage_of_step(t->stage, t->n_stage, t->step);
     TRY(comm_agree(t->comm, plan_step(t)));
     if (!t->step_sequences.n) {
         *ended = true;
