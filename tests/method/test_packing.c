@@ -24,8 +24,8 @@ static const char *const methods_tested[] = {
     "{type: demix, domains: {field: domain, values: [a, b]}}",
     "{type: prefix_tuning, num_virtual_tokens: 2, prefix_projection: true}",
     "{type: prefix_tuning, num_virtual_tokens: 2, prompts: {field: task, values: [a, b, c]}}",
-    "{type: control_prefix, num_virtual_tokens: 1, prefix_projection: true, encoder_hidden_size: 7, attributes: "
-    "[{field: task, values: [a, b], num_virtual_tokens: 2}]}",
+    ("{type: control_prefix, num_virtual_tokens: 1, prefix_projection: true, encoder_hidden_size: 7, attributes: "
+     "[{field: task, values: [a, b], num_virtual_tokens: 2}]}"),
 };
 static const char *const families_tested[] = {tiny_llama, tiny_gpt2};
 /* Two tokens behind a random prefix can be so steep a place of the loss that the float engine is some 1e-6 from double
