@@ -1,11 +1,11 @@
 /* Conditional pretraining: what stands before and behind a document, rendered from its metadata.
  *
- * A template is a list of slots of which exactly one is the document. Every other slot has either a text with {field}
- * placeholders ({{ and }} are braces) or a choice between two texts by a number in the metadata:
+ * A template is a list of slots of which exactly one is the document. Every other slot has either a text with
+ * fields in braces, {domain} ({{ and }} are braces), or a choice between two texts by a number in the metadata:
  *
  *   prefix (BOS or nothing) | slots before the document | body | slots behind it
  *
- * Slots are tokenised one by one and joined, so a document's own tokens do not depend on them. A placeholder takes a
+ * Slots are tokenised one by one and joined, so a document's own tokens do not depend on them. A field takes a
  * string, a number or a boolean, printed as JSON prints it (0.1, 1e-05, true). A slot without a loss has weight 0; the
  * first token of the body keeps its weight and is predicted from the slot in front of it. MeCo (Gao et al. 2025):
  * {"URL: {domain}\n\n", no loss}; CTRL (Keskar et al. 2019): a code before every piece; PHF (Korbak et al. 2023): a

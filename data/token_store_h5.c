@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include "data/h5_attribute.h"
 #include "data/h5_memory.h"
 #include "data/token_store_impl.h"
 
@@ -167,43 +168,18 @@ status_t token_store_make_head(const token_store_info_t *info, store_layout_t *l
 
 /* --- reading --------------------------------------------------------------------------------------------------- */
 
+#define ADVICE "the file was not written by graft data build"
+
 static status_t get_failed(const char *name, const char *why) {
-    return st_raise(ST_INPUT, name, "%s; the file was not written by graft data build", why);
+    return st_raise(ST_INPUT, name, "%s; " ADVICE, why);
 }
 
 static status_t get_attribute(hid_t file, const char *name, hid_t type, void *v) {
-    hid_t attr = H5Aopen(file, name, H5P_DEFAULT);
-    if (attr < 0) return get_failed(name, "attribute is missing");
-    hid_t has = H5Aget_type(attr), space = H5Aget_space(attr);
-    bool good = has >= 0 && space >= 0 && H5Tequal(has, type) > 0 && H5Sget_simple_extent_npoints(space) == 1 &&
-                H5Aread(attr, type, v) >= 0;
-    if (has >= 0) H5Tclose(has);
-    if (space >= 0) H5Sclose(space);
-    H5Aclose(attr);
-    return good ? ST_OK : get_failed(name, "attribute has an unexpected type");
+    return h5_attribute_read(file, name, type, ADVICE, v);
 }
 
 static status_t get_text(hid_t file, const char *name, char **text) {
-    hid_t attr = H5Aopen(file, name, H5P_DEFAULT);
-    if (attr < 0) return get_failed(name, "attribute is missing");
-    hid_t type = H5Aget_type(attr), space = H5Aget_space(attr);
-    void *p = NULL;
-    size_t n = 0;
-    if (type >= 0 && H5Tget_class(type) == H5T_STRING && H5Tis_variable_str(type) == 0) n = H5Tget_size(type);
-    status_t st = ST_OK;
-    if (n == 0 || n > STORE_TEXT_MOST || space < 0 || H5Sget_simple_extent_npoints(space) != 1)
-        st = get_failed(name, "attribute is no text");
-    else
-        st = buf_calloc(&p, (int64_t)n + 1, 1, name);
-    if (st == ST_OK && H5Aread(attr, type, p) < 0) st = get_failed(name, "attribute cannot be read");
-    if (type >= 0) H5Tclose(type);
-    if (space >= 0) H5Sclose(space);
-    H5Aclose(attr);
-    if (st == ST_OK)
-        *text = p;
-    else
-        free(p);
-    return st;
+    return h5_attribute_text(file, name, STORE_TEXT_MOST, ADVICE, text);
 }
 
 static status_t get_attributes(hid_t file, token_store_info_t *info, char **version) {

@@ -9,74 +9,13 @@
 #include "data/batch.h"
 #include "data/condition.h"
 #include "tests/data/common_bytes.h"
+#include "tests/data/common_condition.h"
 #include "tests/data/common_dataset.h"
 #include "tests/data/common_files.h"
 
-static char *dir;
-
-static int setup(void **state) {
-    (void)state;
-    dir = scratch_create();
-    return 0;
-}
-
-static int teardown(void **state) {
-    (void)state;
-    scratch_remove(dir);
-    return 0;
-}
-
-static void ok(status_t st) {
-    if (st != ST_OK) fail_msg("%s", st_message());
-}
-
-static const condition_slot_t document = {.kind = SLOT_DOCUMENT, .text = "{text}", .loss = true};
-static const condition_slot_t url = {.kind = SLOT_METADATA, .text = "<{u}>"};
-static const condition_slot_t end = {.kind = SLOT_SUFFIX, .text = "[{n}]", .loss = true};
-
-static condition_t *template_of(const condition_slot_t *slots, int n, uint64_t seed) {
-    condition_t *c;
-    ok(condition_open(slots, n, &(condition_use_t){.seed = seed}, &c));
-    return c;
-}
-
-static dataset_options_t options(const condition_t *c, bool bos) {
-    return (dataset_options_t){.encoder = bytes_encoder(bos), .max_seq_length = 8, .append_eos = true, .condition = c};
-}
-
-/* ids as text, '^' BOS and '.' EOS, with the weights below: "^<a>bc." and "00001 1 1". */
-static void expect_at(const dataset_t *d, int64_t i, int64_t place, const char *want, const char *weights) {
-    dataset_scratch_t scratch = {0};
-    sequence_t s = {0};
-    char got[128] = "", weight[128] = "";
-    ok(dataset_sequence(d, i, place, &scratch, &s));
-    for (int64_t k = 0; k < s.ids.len; k++) {
-        got[k] = s.ids.data[k] == BYTE_EOS ? '.' : s.ids.data[k] == BYTE_BOS ? '^' : (char)s.ids.data[k];
-        weight[k] = s.weight[k] == 0 ? '0' : s.weight[k] == 1 ? '1' : '?';
-    }
-    assert_string_equal(got, want);
-    assert_string_equal(weight, weights);
-    sequence_release(&s);
-    dataset_scratch_release(&scratch);
-}
-
-static void expect(const dataset_t *d, int64_t i, const char *want, const char *weights) {
-    int32_t loss = 0;
-    for (const char *w = weights; *w; w++) loss += *w == '1';
-    expect_at(d, i, -1, want, weights);
-    assert_int_equal(dataset_sequence_tokens(d, i), strlen(want));
-    assert_int_equal(dataset_sequence_loss_tokens(d, i), loss);
-}
-
-static dataset_t *open_text(const char *text, dataset_options_t o) {
-    dataset_t *d = NULL;
-    ok(text_dataset(dir, &text, 1, o, &d));
-    return d;
-}
-
 static void refuse(const char *text, dataset_options_t o, status_t status, const char *want) {
     dataset_t *d = NULL;
-    assert_int_equal(text_dataset(dir, &text, 1, o, &d), status);
+    assert_int_equal(text_dataset(condition_dir, &text, 1, o, &d), status);
     if (!strstr(st_message(), want)) fail_msg("'%s' is not in '%s'", want, st_message());
 }
 
@@ -85,30 +24,30 @@ static void test_pieces(void **state) {
     (void)state;
     const condition_slot_t slots[] = {url, document, end};
     const char *text = "{\"text\": \"abcdef\", \"u\": \"x\", \"n\": 7}\n{\"text\": \"ab\", \"u\": \"\", \"n\": true}\n";
-    condition_t *c = template_of(slots, 2, 1);
-    dataset_t *d = open_text(text, options(c, true));
+    condition_t *c = condition_template(slots, 2, 1);
+    dataset_t *d = condition_dataset(text, condition_options(c, true));
     assert_int_equal(dataset_sequences(d), 3);
-    expect(d, 0, "^<x>abcd", "00001111");
-    expect(d, 1, "^<x>ef.", "0000111");
-    expect(d, 2, "^<>ab.", "000111");
+    expect_sequence(d, 0, "^<x>abcd", "00001111");
+    expect_sequence(d, 1, "^<x>ef.", "0000111");
+    expect_sequence(d, 2, "^<>ab.", "000111");
     dataset_close(d);
-    d = open_text(text, options(c, false)); /* without BOS nothing predicts the first token of all */
+    d = condition_dataset(text, condition_options(c, false)); /* without BOS nothing predicts the first token of all */
     assert_int_equal(dataset_sequences(d), 3);
-    expect(d, 0, "<x>abcde", "00011111");
-    expect(d, 1, "<x>f.", "00011");
+    expect_sequence(d, 0, "<x>abcde", "00011111");
+    expect_sequence(d, 1, "<x>f.", "00011");
     dataset_close(d);
     condition_close(c);
 
-    c = template_of(slots, 3, 1);
-    dataset_options_t o = options(c, true);
+    c = condition_template(slots, 3, 1);
+    dataset_options_t o = condition_options(c, true);
     o.max_seq_length = 10;
-    d = open_text(text, o);
-    expect(d, 0, "^<x>abc[7]", "0000111111");
-    expect(d, 1, "^<x>def[7]", "0000111111");
-    expect(d, 2, "^<x>.[7]", "00001111");
-    expect(d, 3, "^<>a[true]", "0001111111");
-    expect(d, 4, "^<>b[true]", "0001111111");
-    expect(d, 5, "^<>.[true]", "0001111111");
+    d = condition_dataset(text, o);
+    expect_sequence(d, 0, "^<x>abc[7]", "0000111111");
+    expect_sequence(d, 1, "^<x>def[7]", "0000111111");
+    expect_sequence(d, 2, "^<x>.[7]", "00001111");
+    expect_sequence(d, 3, "^<>a[true]", "0001111111");
+    expect_sequence(d, 4, "^<>b[true]", "0001111111");
+    expect_sequence(d, 5, "^<>.[true]", "0001111111");
     assert_int_equal(dataset_max_tokens(d), 10);
     dataset_close(d);
     condition_close(c);
@@ -120,26 +59,26 @@ static void test_bare(void **state) {
     (void)state;
     condition_slot_t slots[] = {document, end};
     const char *text = "{\"text\": \"abcdef\", \"n\": 7}\n";
-    condition_t *c = template_of(slots, 2, 1);
-    dataset_options_t o = options(c, false);
-    dataset_t *d = open_text(text, o);
+    condition_t *c = condition_template(slots, 2, 1);
+    dataset_options_t o = condition_options(c, false);
+    dataset_t *d = condition_dataset(text, o);
     assert_int_equal(dataset_sequences(d), 2);
-    expect(d, 0, "abcde[7]", "01111111");
-    expect(d, 1, "f.[7]", "01111");
+    expect_sequence(d, 0, "abcde[7]", "01111111");
+    expect_sequence(d, 1, "f.[7]", "01111");
     dataset_close(d);
     o.max_seq_length = 6;
     o.append_eos = false;
-    d = open_text("{\"text\": \"abcd\", \"n\": 7}\n", o);
-    expect(d, 1, "d[7]", "0111");
+    d = condition_dataset("{\"text\": \"abcd\", \"n\": 7}\n", o);
+    expect_sequence(d, 1, "d[7]", "0111");
     dataset_close(d);
     condition_close(c);
 
     slots[1].loss = false;
-    c = template_of(slots, 2, 1);
+    c = condition_template(slots, 2, 1);
     o.condition = c;
-    d = open_text("{\"text\": \"abcd\", \"n\": 7}\n", o);
+    d = condition_dataset("{\"text\": \"abcd\", \"n\": 7}\n", o);
     assert_int_equal(dataset_sequences(d), 1);
-    expect(d, 0, "abc[7]", "011000");
+    expect_sequence(d, 0, "abc[7]", "011000");
     dataset_close(d);
     o.max_seq_length = 4;
     refuse("{\"text\": \"abcd\", \"n\": 7}\n", o, ST_INPUT,
@@ -153,21 +92,22 @@ static void test_losses(void **state) {
     const char *text = "{\"text\": \"abc\", \"u\": \"x\", \"n\": 7}\n";
     slots[0].loss = true; /* PHF: control tokens are predicted, too */
     slots[1].loss = false;
-    condition_t *c = template_of(slots, 3, 1);
-    dataset_options_t o = options(c, true);
+    condition_t *c = condition_template(slots, 3, 1);
+    dataset_options_t o = condition_options(c, true);
     o.max_seq_length = 20;
-    dataset_t *d = open_text(text, o);
-    expect(d, 0, "^<x>abc.[7]", "01110000111");
+    dataset_t *d = condition_dataset(text, o);
+    expect_sequence(d, 0, "^<x>abc.[7]", "01110000111");
     dataset_close(d);
     o.encoder = bytes_encoder(false);
-    d = open_text(text, o);
-    expect(d, 0, "<x>abc.[7]", "0110000111");
+    d = condition_dataset(text, o);
+    expect_sequence(d, 0, "<x>abc.[7]", "0110000111");
     dataset_close(d);
     condition_close(c);
-    ok(condition_open(slots, 3, &(condition_use_t){.document_only = true}, &c)); /* losses that can be compared */
+    condition_ok(
+        condition_open(slots, 3, &(condition_use_t){.document_only = true}, &c)); /* losses that can be compared */
     o.condition = c;
-    d = open_text(text, o);
-    expect(d, 0, "<x>abc.[7]", "0001111000");
+    d = condition_dataset(text, o);
+    expect_sequence(d, 0, "<x>abc.[7]", "0001111000");
     dataset_close(d);
     condition_close(c);
 }
@@ -184,12 +124,12 @@ static void test_choose(void **state) {
                   at_least[] = {BYTE_IM_END, BYTE_IM_START, BYTE_IM_START};
     for (int least = 0; least < 2; least++) {
         slots[0].choose.at_least = least;
-        condition_t *c = template_of(slots, 2, 1);
-        dataset_t *d = open_text(text, options(c, true));
+        condition_t *c = condition_template(slots, 2, 1);
+        dataset_t *d = condition_dataset(text, condition_options(c, true));
         dataset_scratch_t scratch = {0};
         sequence_t s = {0};
         for (int i = 0; i < 3; i++) {
-            ok(dataset_sequence(d, i, 0, &scratch, &s));
+            condition_ok(dataset_sequence(d, i, 0, &scratch, &s));
             assert_int_equal(s.ids.len, 4);
             assert_int_equal(s.ids.data[1], least ? at_least[i] : at_most[i]);
         }
@@ -200,14 +140,15 @@ static void test_choose(void **state) {
     }
     slots[0].then = "+";
     slots[0].otherwise = NULL; /* nothing stands there then */
-    condition_t *c = template_of(slots, 2, 1);
-    dataset_t *d = open_text(text, options(c, true));
-    expect(d, 0, "^a.", "011");
-    expect(d, 2, "^+c.", "0011");
+    condition_t *c = condition_template(slots, 2, 1);
+    dataset_t *d = condition_dataset(text, condition_options(c, true));
+    expect_sequence(d, 0, "^a.", "011");
+    expect_sequence(d, 2, "^+c.", "0011");
     dataset_close(d);
-    refuse("{\"text\": \"a\", \"s\": 1}\n{\"text\": \"a\", \"s\": \"1\"}\n", options(c, true), ST_INPUT,
+    refuse("{\"text\": \"a\", \"s\": 1}\n{\"text\": \"a\", \"s\": \"1\"}\n", condition_options(c, true), ST_INPUT,
            "a.jsonl:2: field 's' is a string; the template needs a number");
-    refuse("{\"text\": \"a\"}\n", options(c, true), ST_INPUT, "a.jsonl:1: missing field 's', which the template needs");
+    refuse("{\"text\": \"a\"}\n", condition_options(c, true), ST_INPUT,
+           "a.jsonl:1: missing field 's', which the template needs");
     condition_close(c);
 }
 
@@ -227,8 +168,8 @@ static void test_missing(void **state) {
         {"[1]", "expected a JSON object"},
         {"{\"text\": \"a\", \"u\": \"\\ud800\"}", "invalid JSON"},
     };
-    condition_t *c = template_of(slots, 2, 1);
-    dataset_options_t o = options(c, true);
+    condition_t *c = condition_template(slots, 2, 1);
+    dataset_options_t o = condition_options(c, true);
     o.format = FORMAT_TEXT;
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         char text[256], want[256];
@@ -238,19 +179,21 @@ static void test_missing(void **state) {
     }
     condition_close(c);
     slots[0].missing = MISSING_SKIP;
-    c = template_of(slots, 2, 1);
-    dataset_t *d = open_text("{\"text\": \"a\"}\n{\"text\": \"b\", \"u\": \"y\"}\n{\"text\": \"c\", \"u\": null}\n",
-                             options(c, true));
-    expect(d, 0, "^a.", "011");
-    expect(d, 1, "^<y>b.", "000011");
-    expect(d, 2, "^c.", "011");
+    c = condition_template(slots, 2, 1);
+    dataset_t *d =
+        condition_dataset("{\"text\": \"a\"}\n{\"text\": \"b\", \"u\": \"y\"}\n{\"text\": \"c\", \"u\": null}\n",
+                          condition_options(c, true));
+    expect_sequence(d, 0, "^a.", "011");
+    expect_sequence(d, 1, "^<y>b.", "000011");
+    expect_sequence(d, 2, "^c.", "011");
     dataset_close(d);
-    refuse("{\"text\": \"a\", \"u\": [1]}", options(c, true), ST_INPUT, "a.jsonl:1: field 'u' is an array");
+    refuse("{\"text\": \"a\", \"u\": [1]}", condition_options(c, true), ST_INPUT, "a.jsonl:1: field 'u' is an array");
     condition_close(c);
     slots[0].loss = true;
     slots[1].loss = false;
-    c = template_of(slots, 2, 1);
-    refuse("{\"text\": \"a\"}\n", options(c, true), ST_INPUT, "a.jsonl:1: the example has no token with a loss");
+    c = condition_template(slots, 2, 1);
+    refuse("{\"text\": \"a\"}\n", condition_options(c, true), ST_INPUT,
+           "a.jsonl:1: the example has no token with a loss");
     condition_close(c);
 }
 
@@ -261,7 +204,7 @@ static void test_dropout(void **state) {
     condition_slot_t slots[] = {url, {.kind = SLOT_CONTROL, .text = "!"}, document};
     slots[0].dropout = 0.25;
     slots[1].dropout = 0.5;
-    condition_t *c = template_of(slots, 3, 7), *other = template_of(slots, 3, 8);
+    condition_t *c = condition_template(slots, 3, 7), *other = condition_template(slots, 3, 8);
     int dropped[2] = {0}, both = 0, differ = 0;
     for (int64_t p = 0; p < PLACES; p++) {
         bool a = condition_drops(c, 0, p), b = condition_drops(c, 1, p);
@@ -278,21 +221,21 @@ static void test_dropout(void **state) {
     assert_in_range(both, 250 - 74, 250 + 74);
     assert_in_range(differ, 750 - 109, 750 + 109);
 
-    dataset_t *d = open_text("{\"text\": \"ab\", \"u\": \"x\"}\n", options(c, true));
+    dataset_t *d = condition_dataset("{\"text\": \"ab\", \"u\": \"x\"}\n", condition_options(c, true));
     const char *want[2][2] = {{"^<x>!ab.", "^<x>ab."}, {"^!ab.", "^ab."}};
     const char *weights[2][2] = {{"00000111", "0000111"}, {"00111", "0111"}};
     for (int64_t p = 0; p < 40; p++) {
         int a = condition_drops(c, 0, p), b = condition_drops(c, 1, p);
-        expect_at(d, 0, p, want[a][b], weights[a][b]);
+        expect_sequence_at(d, 0, p, want[a][b], weights[a][b]);
     }
-    expect(d, 0, want[0][0], weights[0][0]); /* lengths are those with all slots */
+    expect_sequence(d, 0, want[0][0], weights[0][0]); /* lengths are those with all slots */
 
     /* micro-batches of a step, in any order, have the sequences of their places */
     batch_t batch;
-    ok(batch_init(&batch, 64));
+    condition_ok(batch_init(&batch, 64));
     const int64_t sequences[] = {0, 0, 0, 0}, order[] = {2, 0, 3, 1};
     for (int64_t first = 0; first < 20; first += 4) {
-        ok(batch_fill(&batch, d, sequences, first, order, 4));
+        condition_ok(batch_fill(&batch, d, sequences, first, order, 4));
         for (int i = 0; i < 4; i++) {
             int a = condition_drops(c, 0, first + order[i]), b = condition_drops(c, 1, first + order[i]);
             assert_int_equal(batch.cu_seqlens[i + 1] - batch.cu_seqlens[i], strlen(want[a][b]));
@@ -304,7 +247,7 @@ static void test_dropout(void **state) {
     condition_close(other);
 
     slots[0].dropout = 1;
-    c = template_of(slots, 3, 7);
+    c = condition_template(slots, 3, 7);
     for (int64_t p = 0; p < PLACES; p++) assert_true(condition_drops(c, 0, p));
     condition_close(c);
 }
@@ -312,22 +255,22 @@ static void test_dropout(void **state) {
 static void test_filter(void **state) {
     (void)state;
     const char *text = "{\"text\": \"a\", \"s\": 0}\n{\"text\": \"b\", \"s\": 0.5}\n{\"text\": \"c\", \"s\": 2}\n";
-    dataset_options_t o = options(NULL, true);
+    dataset_options_t o = condition_options(NULL, true);
     o.filter = (threshold_t){.field = "s", .limit = 0.5};
-    dataset_t *d = open_text(text, o);
+    dataset_t *d = condition_dataset(text, o);
     assert_int_equal(dataset_sequences(d), 2);
-    expect(d, 1, "^b.", "011");
+    expect_sequence(d, 1, "^b.", "011");
     dataset_close(d);
     o.filter.at_least = true;
-    d = open_text(text, o);
+    d = condition_dataset(text, o);
     assert_int_equal(dataset_sequences(d), 2);
-    expect(d, 0, "^b.", "011");
-    expect(d, 1, "^c.", "011");
+    expect_sequence(d, 0, "^b.", "011");
+    expect_sequence(d, 1, "^c.", "011");
     dataset_close(d);
     o.packing = PACKING_WRAPPED; /* joined documents are those within it */
-    d = open_text(text, o);
+    d = condition_dataset(text, o);
     assert_int_equal(dataset_sequences(d), 1);
-    expect(d, 0, "^b.c.", "01111");
+    expect_sequence(d, 0, "^b.c.", "01111");
     dataset_close(d);
     o.packing = PACKING_BEST_FIT;
     o.filter.limit = 3;
@@ -340,8 +283,8 @@ static void test_filter(void **state) {
 static void test_settings(void **state) {
     (void)state;
     const condition_slot_t slots[] = {url, document};
-    condition_t *c = template_of(slots, 2, 1);
-    dataset_options_t o = options(c, true);
+    condition_t *c = condition_template(slots, 2, 1);
+    dataset_options_t o = condition_options(c, true);
     refuse("{\"prompt\": \"a\", \"completion\": \"b\", \"u\": \"x\"}\n", o, ST_USAGE,
            "a.jsonl: conditioning is for documents, but the format is prompt-completion");
     o.packing = PACKING_WRAPPED;
@@ -355,29 +298,29 @@ static void test_shares(void **state) {
     (void)state;
     const condition_slot_t slots[] = {url, document, end};
     const char *text = "{\"text\": \"abcdef\", \"u\": \"x\", \"n\": 7}\n{\"text\": \"ab\", \"u\": \"\", \"n\": 1}\n";
-    condition_t *c = template_of(slots, 3, 1);
-    char *path = scratch_file(dir, "shared.jsonl", text, strlen(text));
+    condition_t *c = condition_template(slots, 3, 1);
+    char *path = scratch_file(condition_dir, "shared.jsonl", text, strlen(text));
     const dataset_source_t source = {path, 1};
-    dataset_options_t o = options(c, true);
+    dataset_options_t o = condition_options(c, true);
     o.sources = &source;
     o.n_sources = 1;
     dataset_t *d;
     int32_t *length, first[4], sum[8];
     int64_t n;
-    ok(dataset_open(&o, &d));
-    ok(dataset_scan(d, 0, 1));
+    condition_ok(dataset_open(&o, &d));
+    condition_ok(dataset_scan(d, 0, 1));
     dataset_lengths(d, &length, &n);
     assert_int_equal(n, 8);
     memcpy(first, length, sizeof first);
     for (int i = 4; i < 8; i++) assert_int_equal(length[i], -1);
     dataset_close(d);
-    ok(dataset_open(&o, &d));
-    ok(dataset_scan(d, 1, 2));
+    condition_ok(dataset_open(&o, &d));
+    condition_ok(dataset_scan(d, 1, 2));
     dataset_lengths(d, &length, &n);
     for (int i = 0; i < 8; i++) sum[i] = i < 4 ? first[i] : length[i];
     memcpy(length, sum, sizeof sum);
-    ok(dataset_finish(d));
-    expect(d, 0, "^<x>a[7]", "00001111");
+    condition_ok(dataset_finish(d));
+    expect_sequence(d, 0, "^<x>a[7]", "00001111");
     dataset_close(d);
     free(path);
     condition_close(c);
@@ -389,5 +332,5 @@ int main(void) {
         cmocka_unit_test(test_choose), cmocka_unit_test(test_missing),  cmocka_unit_test(test_dropout),
         cmocka_unit_test(test_filter), cmocka_unit_test(test_settings), cmocka_unit_test(test_shares),
     };
-    return cmocka_run_group_tests(tests, setup, teardown);
+    return cmocka_run_group_tests(tests, condition_setup, condition_teardown);
 }

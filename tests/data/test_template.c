@@ -10,70 +10,9 @@
 #include "data/batch.h"
 #include "data/condition_impl.h"
 #include "tests/data/common_bytes.h"
+#include "tests/data/common_condition.h"
 #include "tests/data/common_dataset.h"
 #include "tests/data/common_files.h"
-
-static char *dir;
-
-static int setup(void **state) {
-    (void)state;
-    dir = scratch_create();
-    return 0;
-}
-
-static int teardown(void **state) {
-    (void)state;
-    scratch_remove(dir);
-    return 0;
-}
-
-static void ok(status_t st) {
-    if (st != ST_OK) fail_msg("%s", st_message());
-}
-
-static const condition_slot_t document = {.kind = SLOT_DOCUMENT, .text = "{text}", .loss = true};
-static const condition_slot_t url = {.kind = SLOT_METADATA, .text = "<{u}>"};
-static const condition_slot_t end = {.kind = SLOT_SUFFIX, .text = "[{n}]", .loss = true};
-
-static condition_t *template_of(const condition_slot_t *slots, int n, uint64_t seed) {
-    condition_t *c;
-    ok(condition_open(slots, n, &(condition_use_t){.seed = seed}, &c));
-    return c;
-}
-
-static dataset_options_t options(const condition_t *c, bool bos) {
-    return (dataset_options_t){.encoder = bytes_encoder(bos), .max_seq_length = 8, .append_eos = true, .condition = c};
-}
-
-/* ids as text, '^' BOS and '.' EOS, with the weights below: "^<a>bc." and "00001 1 1". */
-static void expect_at(const dataset_t *d, int64_t i, int64_t place, const char *want, const char *weights) {
-    dataset_scratch_t scratch = {0};
-    sequence_t s = {0};
-    char got[128] = "", weight[128] = "";
-    ok(dataset_sequence(d, i, place, &scratch, &s));
-    for (int64_t k = 0; k < s.ids.len; k++) {
-        got[k] = s.ids.data[k] == BYTE_EOS ? '.' : s.ids.data[k] == BYTE_BOS ? '^' : (char)s.ids.data[k];
-        weight[k] = s.weight[k] == 0 ? '0' : s.weight[k] == 1 ? '1' : '?';
-    }
-    assert_string_equal(got, want);
-    assert_string_equal(weight, weights);
-    sequence_release(&s);
-    dataset_scratch_release(&scratch);
-}
-
-static void expect(const dataset_t *d, int64_t i, const char *want, const char *weights) {
-    int32_t loss = 0;
-    for (const char *w = weights; *w; w++) loss += *w == '1';
-    expect_at(d, i, -1, want, weights);
-    assert_int_equal(dataset_sequence_tokens(d, i), strlen(want));
-    assert_int_equal(dataset_sequence_loss_tokens(d, i), loss);
-}
-
-static dataset_t *open_text(const char *text, dataset_options_t o) {
-    dataset_t *d = NULL;
-    ok(text_dataset(dir, &text, 1, o, &d));
-    return d;
-}
 
 static void test_values(void **state) {
     (void)state;
@@ -99,7 +38,7 @@ static void test_values(void **state) {
         {"false", "false"},
     };
     const condition_slot_t slots[] = {{.kind = SLOT_CONTROL, .text = "{{{v}}}"}, document};
-    condition_t *c = template_of(slots, 2, 1);
+    condition_t *c = condition_template(slots, 2, 1);
     const encoder_t e = bytes_encoder(false);
     condition_tokens_t t = {0};
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
@@ -107,7 +46,7 @@ static void test_values(void **state) {
         snprintf(line, sizeof line, "{\"v\": %s}", cases[i].json);
         snprintf(want, sizeof want, "{%s}", cases[i].want);
         json_t *object = json_loads(line, 0, NULL);
-        ok(condition_render(c, &e, object, &t));
+        condition_ok(condition_render(c, &e, object, &t));
         if (strcmp(t.text.data ? t.text.data : "", "")) /* the document slot is the last one and has no text */
             fail_msg("'%s' is left", t.text.data);
         assert_int_equal(t.ids.len, strlen(want));
@@ -117,7 +56,7 @@ static void test_values(void **state) {
     /* a second rendering of the same size takes no memory */
     const void *ids = t.ids.data, *bytes = t.text.data;
     json_t *object = json_loads("{\"v\": 3}", 0, NULL);
-    ok(condition_render(c, &e, object, &t));
+    condition_ok(condition_render(c, &e, object, &t));
     assert_ptr_equal(ids, t.ids.data);
     assert_ptr_equal(bytes, t.text.data);
     json_decref(object);
@@ -168,7 +107,7 @@ static void test_templates(void **state) {
                                       {.kind = SLOT_METADATA, .text = "{a b}{u}"},
                                       {.kind = SLOT_CONTROL, .choose = {"s", 0, 0}, .then = "x"},
                                       document};
-    c = template_of(slots, 4, 0);
+    c = condition_template(slots, 4, 0);
     assert_string_equal(condition_field(c, 0), "u");
     assert_string_equal(condition_field(c, 1), "a b");
     assert_string_equal(condition_field(c, 2), "s");
@@ -199,24 +138,24 @@ static void test_given(void **state) {
     json_t *object;
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         object = json_loads(cases[i].json, 0, NULL);
-        ok(condition_open(slots, 4, &(condition_use_t){.given = object, .document_only = true}, &c));
-        ok(condition_render(c, &e, NULL, &t));
+        condition_ok(condition_open(slots, 4, &(condition_use_t){.given = object, .document_only = true}, &c));
+        condition_ok(condition_render(c, &e, NULL, &t));
         assert_int_equal(t.ids.len, strlen(cases[i].want));
         assert_int_equal(condition_head(c, &t), strlen(cases[i].want));
         for (int64_t k = 0; k < t.ids.len; k++) assert_int_equal((char)t.ids.data[k], cases[i].want[k]);
         /* a document's own fields do not count; a pair of prompt and completion has the slots in front, too */
         size_t n = strlen(cases[i].want);
-        dataset_t *d = open_text("{\"text\": \"ab\", \"u\": [1]}\n", options(c, true));
-        expect(d, 0, cases[i].document, &"000000111"[5 - n]);
+        dataset_t *d = condition_dataset("{\"text\": \"ab\", \"u\": [1]}\n", condition_options(c, true));
+        expect_sequence(d, 0, cases[i].document, &"000000111"[5 - n]);
         dataset_close(d);
-        d = open_text("{\"prompt\": \"q\", \"completion\": \"r\"}\n", options(c, true));
-        expect(d, 0, cases[i].pair, &"00000011"[4 - n]);
+        d = condition_dataset("{\"prompt\": \"q\", \"completion\": \"r\"}\n", condition_options(c, true));
+        expect_sequence(d, 0, cases[i].pair, &"00000011"[4 - n]);
         dataset_close(d);
         condition_close(c);
         json_decref(object);
     }
     object = json_loads("{\"s\": \"much\"}", 0, NULL);
-    ok(condition_open(slots, 4, &(condition_use_t){.given = object}, &c));
+    condition_ok(condition_open(slots, 4, &(condition_use_t){.given = object}, &c));
     assert_int_equal(condition_render(c, &e, NULL, &t), ST_INPUT);
     condition_close(c);
     json_decref(object);
@@ -229,5 +168,5 @@ int main(void) {
         cmocka_unit_test(test_values),
         cmocka_unit_test(test_given),
     };
-    return cmocka_run_group_tests(tests, setup, teardown);
+    return cmocka_run_group_tests(tests, condition_setup, condition_teardown);
 }

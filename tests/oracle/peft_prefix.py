@@ -81,10 +81,37 @@ def compare_training(judge, expected, losses, out):
     judge.check("tensors", max(norm(got[n] - p) / norm(p) for n, p in expected.items()), parity.TENSOR_LIMIT)
 
 
+def compare_all(judge, model, tok, base, config, out, training, trained, what):
+    """Both train; then tensors, losses and the scores of the export, the checkpoint and PEFT's own file."""
+    losses = parity.train_with_peft(model, tok, training)
+    judge.run("train", config)
+    compare_training(judge, trained(), losses, out)
+    exported, saved, final = out + "-exported", out + "-saved", os.path.join(out, "final.h5")
+    judge.run("export", final, "--format", "peft", exported)
+    loaded = PeftModel.from_pretrained(parity.load_base(base), exported).eval().double()
+    judge.compare_scores(f"exported {what} in PEFT", loaded, tok, judge.score(base, "--adapter", exported))
+    judge.compare_scores("checkpoint against PEFT's own training", model, tok, judge.score(base, "--adapter", final))
+    model.save_pretrained(saved)
+    judge.compare_scores("PEFT's own file in graft", model, tok, judge.score(base, "--adapter", saved))
+
+
+def main(doc, cases, run_case):
+    parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--graft", required=True)
+    parser.add_argument("--case", choices=list(cases), help="only this one")
+    parser.add_argument("--keep", help="work in this directory and leave the files there")
+    args = parser.parse_args()
+    with tempfile.TemporaryDirectory() as temporary:
+        work = os.path.abspath(args.keep or temporary)
+        os.makedirs(work, exist_ok=True)
+        names = [args.case] if args.case else list(cases)
+        results = [run_case(os.path.abspath(args.graft), n, cases[n], work) for n in names]
+    sys.exit(0 if all(results) else 1)
+
+
 def run_case(graft, name, case, folder):
     judge = parity.Judge(graft, name)
-    base, start, data, out, exported, saved = (
-        os.path.join(folder, name + "-" + part) for part in ("base", "start", "data.jsonl", "run", "peft", "saved"))
+    base, start, data, out = (os.path.join(folder, name + "-" + part) for part in ("base", "start", "data.jsonl", "run"))
     make_tiny.make(base, make_tiny.options(**case["model"]))
     tok = AutoTokenizer.from_pretrained(base)
     with open(data, "w") as f:
@@ -98,29 +125,9 @@ def run_case(graft, name, case, folder):
     with open(config, "w") as f:
         f.write(config_text(base, start, data, out, case))
 
-    losses = parity.train_with_peft(model, tok, case["training"])
-    judge.run("train", config)
-    compare_training(judge, tensors(model, projected), losses, out)
-
-    final = os.path.join(out, "final.h5")
-    judge.run("export", final, "--format", "peft", exported)
-    loaded = PeftModel.from_pretrained(parity.load_base(base), exported).eval().double()
-    judge.compare_scores("exported prefix in PEFT", loaded, tok, judge.score(base, "--adapter", exported))
-    judge.compare_scores("checkpoint against PEFT's own training", model, tok, judge.score(base, "--adapter", final))
-    model.save_pretrained(saved)
-    judge.compare_scores("PEFT's own file in graft", model, tok, judge.score(base, "--adapter", saved))
+    compare_all(judge, model, tok, base, config, out, case["training"], lambda: tensors(model, projected), "prefix")
     return judge.good
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--graft", required=True)
-    parser.add_argument("--case", choices=list(CASES), help="only this one")
-    parser.add_argument("--keep", help="work in this directory and leave the files there")
-    args = parser.parse_args()
-    with tempfile.TemporaryDirectory() as temporary:
-        work = os.path.abspath(args.keep or temporary)
-        os.makedirs(work, exist_ok=True)
-        names = [args.case] if args.case else list(CASES)
-        results = [run_case(os.path.abspath(args.graft), n, CASES[n], work) for n in names]
-    sys.exit(0 if all(results) else 1)
+    main(__doc__, CASES, run_case)

@@ -7,17 +7,14 @@ As peft_parity.py does for LoRA: PEFT and graft both take 10 full-batch AdamW st
 PEFT makes (a text's embeddings graft makes itself). Losses, tensors (an encoder's, too) and the log-probabilities of
 what was exported must agree; and the adapter that PEFT saves after its own training is read by `graft score`.
 """
-import argparse
 import json
 import os
-import sys
-import tempfile
 
 import peft_parity as parity  # first: it silences the libraries
 import make_tiny
 import torch
-from peft import PeftModel, PromptEncoderConfig, PromptTuningConfig, get_peft_model
-from peft_prefix import compare_training
+from peft import PromptEncoderConfig, PromptTuningConfig, get_peft_model
+from peft_prefix import compare_all, main
 from safetensors.numpy import save_file
 from transformers import AutoTokenizer
 
@@ -83,8 +80,7 @@ def config_text(base, start, data, out, case):
 
 def run_case(graft, name, case, folder):
     judge = parity.Judge(graft, name)
-    base, start, data, out, exported, saved = (
-        os.path.join(folder, name + "-" + part) for part in ("base", "start", "data.jsonl", "run", "peft", "saved"))
+    base, start, data, out = (os.path.join(folder, name + "-" + part) for part in ("base", "start", "data.jsonl", "run"))
     make_tiny.make(base, make_tiny.options(**case["model"]))
     tok = AutoTokenizer.from_pretrained(base)
     with open(data, "w") as f:
@@ -100,29 +96,9 @@ def run_case(graft, name, case, folder):
     with open(config, "w") as f:
         f.write(config_text(base, start, data, out, case))
 
-    losses = parity.train_with_peft(model, tok, case["training"])
-    judge.run("train", config)
-    compare_training(judge, tensors(model, kind), losses, out)
-
-    final = os.path.join(out, "final.h5")
-    judge.run("export", final, "--format", "peft", exported)
-    loaded = PeftModel.from_pretrained(parity.load_base(base), exported).eval().double()
-    judge.compare_scores("exported prompt in PEFT", loaded, tok, judge.score(base, "--adapter", exported))
-    judge.compare_scores("checkpoint against PEFT's own training", model, tok, judge.score(base, "--adapter", final))
-    model.save_pretrained(saved)
-    judge.compare_scores("PEFT's own file in graft", model, tok, judge.score(base, "--adapter", saved))
+    compare_all(judge, model, tok, base, config, out, case["training"], lambda: tensors(model, kind), "prompt")
     return judge.good
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--graft", required=True)
-    parser.add_argument("--case", choices=list(CASES), help="only this one")
-    parser.add_argument("--keep", help="work in this directory and leave the files there")
-    args = parser.parse_args()
-    with tempfile.TemporaryDirectory() as temporary:
-        work = os.path.abspath(args.keep or temporary)
-        os.makedirs(work, exist_ok=True)
-        names = [args.case] if args.case else list(CASES)
-        results = [run_case(os.path.abspath(args.graft), n, CASES[n], work) for n in names]
-    sys.exit(0 if all(results) else 1)
+    main(__doc__, CASES, run_case)

@@ -1,6 +1,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <xxhash.h>
+#include "data/h5_attribute.h"
 #include "kernels/buf.h"
 #include "train/checkpoint/checkpoint_impl.h"
 
@@ -101,57 +102,21 @@ status_t h5_put_data(hid_t group, const char *name, hid_t type, int rank, const 
 
 /* --- reading --------------------------------------------------------------------------------------------------- */
 
-static status_t get_failed(const char *name, const char *why) {
-    return st_raise(ST_INPUT, name, "%s; the file was not written by graft or is damaged, use another checkpoint", why);
-}
+#define ADVICE "the file was not written by graft or is damaged, use another checkpoint"
 
-/* One value of exactly this type. */
-static status_t get_attribute(hid_t at, const char *name, hid_t type, void *v) {
-    hid_t attr = H5Aopen(at, name, H5P_DEFAULT);
-    if (attr < 0) return get_failed(name, "attribute is missing");
-    hid_t has = H5Aget_type(attr), space = H5Aget_space(attr);
-    bool good = has >= 0 && space >= 0 && H5Tequal(has, type) > 0 && H5Sget_simple_extent_npoints(space) == 1 &&
-                H5Aread(attr, type, v) >= 0;
-    if (has >= 0) H5Tclose(has);
-    if (space >= 0) H5Sclose(space);
-    H5Aclose(attr);
-    return good ? ST_OK : get_failed(name, "attribute has an unexpected type");
+static status_t get_failed(const char *name, const char *why) {
+    return st_raise(ST_INPUT, name, "%s; " ADVICE, why);
 }
 
 status_t h5_get_i64(hid_t at, const char *name, int64_t *v) {
-    return get_attribute(at, name, H5T_STD_I64LE, v);
+    return h5_attribute_read(at, name, H5T_STD_I64LE, ADVICE, v);
 }
 status_t h5_get_u64(hid_t at, const char *name, uint64_t *v) {
-    return get_attribute(at, name, H5T_STD_U64LE, v);
-}
-
-/* Bytes of a fixed-length string type with its NUL, 0 when it is something else. */
-static size_t text_bytes(hid_t type, size_t most) {
-    if (type < 0 || H5Tget_class(type) != H5T_STRING || H5Tis_variable_str(type) != 0) return 0;
-    size_t n = H5Tget_size(type);
-    return n <= most ? n : 0;
+    return h5_attribute_read(at, name, H5T_STD_U64LE, ADVICE, v);
 }
 
 status_t h5_get_text(hid_t at, const char *name, char **text) {
-    hid_t attr = H5Aopen(at, name, H5P_DEFAULT);
-    if (attr < 0) return get_failed(name, "attribute is missing");
-    hid_t type = H5Aget_type(attr), space = H5Aget_space(attr);
-    status_t st = ST_OK;
-    void *p = NULL;
-    size_t n = text_bytes(type, ATTRIBUTE_MOST);
-    if (n == 0 || space < 0 || H5Sget_simple_extent_npoints(space) != 1)
-        st = get_failed(name, "attribute is no text");
-    else
-        st = buf_calloc(&p, (int64_t)n + 1, 1, name);
-    if (st == ST_OK && H5Aread(attr, type, p) < 0) st = get_failed(name, "attribute cannot be read");
-    if (type >= 0) H5Tclose(type);
-    if (space >= 0) H5Sclose(space);
-    H5Aclose(attr);
-    if (st == ST_OK)
-        *text = p;
-    else
-        free(p);
-    return st;
+    return h5_attribute_text(at, name, ATTRIBUTE_MOST, ADVICE, text);
 }
 
 /* Shape and bytes of an open dataset whose elements have `size` bytes. */
@@ -182,7 +147,7 @@ status_t h5_get_data(hid_t group, const char *name, hid_t type, int *rank, int64
     uint64_t sum = 0;
     hid_t has = H5Dget_type(set);
     if (type == H5T_C_S1)
-        type = (size = text_bytes(has, TEXT_MOST)) ? has : -1;
+        type = (size = h5_text_bytes(has, TEXT_MOST)) ? has : -1;
     else
         size = H5Tget_size(type);
     if (has < 0 || type < 0 || H5Tequal(has, type) <= 0) st = get_failed(name, "dataset has an unexpected type");

@@ -21,8 +21,8 @@ typedef struct job {
     tokenizer_t *tokenizer;
     store_build_t *build;
     int32_t *missing; /* [shards] 1: has to be built */
-    int64_t shards, n_todo;
-    int64_t *todo; /* [n_todo] shards, ascending */
+    int64_t shards, n_due;
+    int64_t *due; /* [n_due] shards, ascending */
 } job_t;
 
 static bool ends_with(const char *s, const char *end) {
@@ -96,8 +96,8 @@ static status_t open_job(int argc, char **argv, job_t *job) {
     job->shards = store_build_shards(job->build);
     TRY(buf_calloc(&memory, job->shards, sizeof *job->missing, "shards"));
     job->missing = memory;
-    TRY(buf_calloc(&memory, job->shards, sizeof *job->todo, "shards"));
-    job->todo = memory;
+    TRY(buf_calloc(&memory, job->shards, sizeof *job->due, "shards"));
+    job->due = memory;
     return ST_OK;
 }
 
@@ -107,7 +107,7 @@ static void close_job(job_t *job) {
     config_release(&job->config);
     free(job->path);
     free(job->missing);
-    free(job->todo);
+    free(job->due);
 }
 
 /* --- building -------------------------------------------------------------------------------------------------- */
@@ -123,9 +123,9 @@ static status_t find_missing(comm_t *comm, job_t *job) {
     TRY(comm_agree(comm, st));
     TRY(comm_sum_i32(comm, job->missing, job->shards));
     for (int64_t i = 0; i < job->shards; i++)
-        if (job->missing[i]) job->todo[job->n_todo++] = i;
-    if (comm_rank(comm) == 0 && job->n_todo < job->shards)
-        fprintf(stderr, "graft: %lld of %lld shards are there already\n", (long long)(job->shards - job->n_todo),
+        if (job->missing[i]) job->due[job->n_due++] = i;
+    if (comm_rank(comm) == 0 && job->n_due < job->shards)
+        fprintf(stderr, "graft: %lld of %lld shards are there already\n", (long long)(job->shards - job->n_due),
                 (long long)job->shards);
     return ST_OK;
 }
@@ -133,9 +133,9 @@ static status_t find_missing(comm_t *comm, job_t *job) {
 /* In rounds of one shard a rank: a failure ends the build after its round, and as the lowest rank's error is the one
  * that is told, it is that of the first bad line, whatever the number of ranks. */
 static status_t build_missing(comm_t *comm, job_t *job) {
-    for (int64_t first = 0; first < job->n_todo; first += comm_size(comm)) {
+    for (int64_t first = 0; first < job->n_due; first += comm_size(comm)) {
         int64_t k = first + comm_rank(comm);
-        TRY(comm_agree(comm, k < job->n_todo ? store_build_shard(job->build, job->todo[k]) : ST_OK));
+        TRY(comm_agree(comm, k < job->n_due ? store_build_shard(job->build, job->due[k]) : ST_OK));
     }
     return ST_OK;
 }

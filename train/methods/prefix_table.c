@@ -24,28 +24,19 @@ status_t prefix_table_open(const model_t *m, int64_t encoder, prefix_table_t **o
     return ST_OK;
 }
 
-static status_t check_choice(const prefix_choice_t *c) {
-    if (c->encoder && !c->projection)
+static status_t check_keys(const prefix_cfg_t *c) {
+    if (c->encoder_hidden_size && !c->prefix_projection)
         return st_raise(ST_USAGE, "method.encoder_hidden_size",
                         "has no effect without prefix_projection; set that to true or leave this out");
-    if (c->text && c->init != PREFIX_TEXT)
+    if (c->init_text && c->init_weights != PREFIX_TEXT)
         return st_raise(ST_USAGE, "method.init_text",
                         "has no effect without init_weights: text; set that or leave this out");
-    if (c->init != PREFIX_TEXT) return ST_OK;
-    if (!c->text) return st_raise(ST_USAGE, "method.init_text", "is missing; init_weights: text needs it");
-    if (c->projection)
+    if (c->init_weights != PREFIX_TEXT) return ST_OK;
+    if (!c->init_text) return st_raise(ST_USAGE, "method.init_text", "is missing; init_weights: text needs it");
+    if (c->prefix_projection)
         return st_raise(ST_USAGE, "method.init_weights",
                         "text gives keys and values, and no input of the projection is known that makes them; use "
                         "random or zero, or prefix_projection: false");
-    return ST_OK;
-}
-
-status_t prefix_table_choose(const model_t *m, const prefix_choice_t *c, prefix_table_t **out) {
-    TRY(check_choice(c));
-    int64_t encoder = c->encoder ? c->encoder : m->config.kv_heads * m->config.head_dim;
-    TRY(prefix_table_open(m, c->projection ? encoder : 0, out));
-    (*out)->init = c->init;
-    (*out)->text = c->text;
     return ST_OK;
 }
 
@@ -107,6 +98,24 @@ status_t prefix_table_declare(prefix_table_t *t, model_t *m) {
     if (!t->missing) return ST_OK;
     return param_declare(&m->params, ENCODER "missing.weight", 2, (int64_t[]){t->missing, t->kv}, false, false,
                          &t->zero);
+}
+
+status_t prefix_table_train(const void *cfg, const prefix_cfg_t *keys, prefix_add_t add, model_t *m, void **self) {
+    prefix_table_t *t = NULL;
+    int64_t encoder = keys->encoder_hidden_size ? keys->encoder_hidden_size : m->config.kv_heads * m->config.head_dim;
+    TRY(check_keys(keys));
+    status_t st = prefix_table_open(m, keys->prefix_projection ? encoder : 0, &t);
+    if (st == ST_OK) {
+        t->init = (prefix_init_t)keys->init_weights;
+        t->text = keys->init_text;
+        st = add(cfg, t);
+    }
+    if (st == ST_OK) st = prefix_table_declare(t, m);
+    if (st == ST_OK)
+        *self = t;
+    else
+        prefix_table_close(t);
+    return st;
 }
 
 status_t prefix_table_place(void *self, virtual_layout_t *layout) {

@@ -42,16 +42,52 @@ typedef struct prefix_table {
 
 #define PREFIX_INIT_CHOICES "random|zero|text" /* in the order of prefix_init_t */
 
-/* The keys that both methods have. */
-typedef struct prefix_choice {
-    bool projection;
-    int64_t encoder; /* 0: not given */
-    prefix_init_t init;
-    const char *text; /* NULL: not given; kept until the initial values are made */
-} prefix_choice_t;
+/* The keys of a configuration that both methods have; a method's struct has them as its member `prefix`. */
+typedef struct prefix_cfg {
+    int64_t num_virtual_tokens, encoder_hidden_size; /* the latter 0: not given */
+    bool prefix_projection;
+    int init_weights;                  /* prefix_init_t */
+    const char *init_text, *init_from; /* NULL: not given; init_text is kept until the initial values are made */
+} prefix_cfg_t;
 
-/* For training. ST_USAGE when keys exclude each other. */
-status_t prefix_table_choose(const model_t *m, const prefix_choice_t *c, prefix_table_t **out);
+#define PREFIX_KEYS(cfg_t, tokens_doc)                                                                                 \
+    {.name = "num_virtual_tokens",                                                                                     \
+     .type = CFG_INT,                                                                                                  \
+     .offset = offsetof(cfg_t, prefix.num_virtual_tokens),                                                             \
+     .min = 1,                                                                                                         \
+     .max = PREFIX_MAX_TOKENS,                                                                                         \
+     .flags = CFG_REQUIRED,                                                                                            \
+     .doc = tokens_doc},                                                                                               \
+        {.name = "prefix_projection",                                                                                  \
+         .type = CFG_BOOL,                                                                                             \
+         .offset = offsetof(cfg_t, prefix.prefix_projection),                                                          \
+         .standard = "false",                                                                                          \
+         .doc = "make all of them by one two-layer tanh network, which exports fold away"},                            \
+        {.name = "encoder_hidden_size",                                                                                \
+         .type = CFG_INT,                                                                                              \
+         .offset = offsetof(cfg_t, prefix.encoder_hidden_size),                                                        \
+         .min = 1,                                                                                                     \
+         .max = PREFIX_MAX_TOKENS,                                                                                     \
+         .doc = "hidden size of that network; default: the width of a key"},                                           \
+        {.name = "init_weights",                                                                                       \
+         .type = CFG_CHOICE,                                                                                           \
+         .offset = offsetof(cfg_t, prefix.init_weights),                                                               \
+         .standard = "random",                                                                                         \
+         .choices = PREFIX_INIT_CHOICES,                                                                               \
+         .doc = "normal random values, zero, or (rows that a label adds: zero) the keys and values of init_text"},     \
+        {.name = "init_text",                                                                                          \
+         .type = CFG_STRING,                                                                                           \
+         .offset = offsetof(cfg_t, prefix.init_text),                                                                  \
+         .doc = "text whose keys and values in the base model are the start; cut or repeated to num_virtual_tokens"},  \
+    {                                                                                                                  \
+        .name = "init_from", .type = CFG_PATH, .offset = offsetof(cfg_t, prefix.init_from), .flags = CFG_FREE,         \
+        .doc = "adapter or checkpoint whose weights to start from"                                                     \
+    }
+
+/* For training: the table with the blocks that `add` gives it, declared on the model. cfg is the method's whole struct,
+ * keys its member. ST_USAGE when keys exclude each other. Release nothing after a failure. */
+typedef status_t (*prefix_add_t)(const void *cfg, prefix_table_t *t);
+status_t prefix_table_train(const void *cfg, const prefix_cfg_t *keys, prefix_add_t add, model_t *m, void **self);
 /* For this model. encoder: 0 for the direct form. */
 status_t prefix_table_open(const model_t *m, int64_t encoder, prefix_table_t **out);
 /* Copies names. field NULL: rows for every example. */
