@@ -22,7 +22,7 @@ const virtual_layout_t *dataset_layout(const dataset_t *d) {
     return d->options.layout ? d->options.layout : &none;
 }
 int32_t dataset_virtual_tokens(const dataset_t *d) {
-    return virtual_slots(dataset_layout(d)) + virtual_prefix(dataset_layout(d));
+    return virtual_tokens(dataset_layout(d));
 }
 int dataset_sources(const dataset_t *d) {
     return d->n_parts;

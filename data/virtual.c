@@ -121,6 +121,10 @@ int32_t virtual_prefix(const virtual_layout_t *v) {
     return count_rows(v, true);
 }
 
+int32_t virtual_tokens(const virtual_layout_t *v) {
+    return virtual_slots(v) + virtual_prefix(v);
+}
+
 int32_t virtual_label(const virtual_field_t *f, const char *value) {
     for (int i = 0; i < f->n; i++)
         if (strcmp(f->value[i], value) == 0) return i;

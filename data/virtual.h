@@ -58,5 +58,6 @@ status_t virtual_add_group(virtual_layout_t *v, virtual_group_t g);
 /* Virtual tokens of a sequence: those that are rows of it, and those of its prefix. */
 int32_t virtual_slots(const virtual_layout_t *v);
 int32_t virtual_prefix(const virtual_layout_t *v);
+int32_t virtual_tokens(const virtual_layout_t *v); /* both together */
 /* The index of a label, -1 if unknown. */
 int32_t virtual_label(const virtual_field_t *f, const char *value);

@@ -79,7 +79,7 @@ static status_t encode(job_t *j, int64_t i, bool conditioned, sequence_t *p) {
     p->n_prefix = n_prefix;
     p->n_prompt = p->ids.len;
     if (!p->ids.len) return st_raise(ST_INPUT, where, "the prompt is empty and this model has no BOS to begin with");
-    int64_t most = j->loaded.model.config.max_positions - generator_virtual(&j->loaded);
+    int64_t most = j->loaded.model.config.max_positions - virtual_tokens(&j->loaded.layout);
     if (p->ids.len >= most)
         return st_raise(ST_INPUT, where, "the prompt has %lld tokens, the model takes %lld", (long long)p->ids.len,
                         (long long)most);
@@ -134,7 +134,7 @@ static status_t generate_all(job_t *j) {
             if (j->prompt[k].ids.len > longest) longest = j->prompt[k].ids.len;
         }
     }
-    int64_t places = longest + generator_virtual(&j->loaded) + j->options.max_new_tokens;
+    int64_t places = longest + virtual_tokens(&j->loaded.layout) + j->options.max_new_tokens;
     TRY(generator_open(&j->loaded, (j->lines.count < SLOTS ? j->lines.count : SLOTS) * j->streams,
                        places < most ? places : most, &j->generator));
     for (int64_t i = 0; i < j->lines.count; i += SLOTS) {

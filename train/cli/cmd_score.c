@@ -42,7 +42,7 @@ static status_t render(scorer_t *s) {
                                 .label = s->conditions.label,
                                 .head = s->conditions.tokens.ids.data,
                                 .n_head = s->conditions.tokens.ids.len};
-    s->extra = virtual_slots(&s->loaded.layout) + virtual_prefix(&s->loaded.layout);
+    s->extra = virtual_tokens(&s->loaded.layout);
     int64_t most = s->loaded.model.config.max_positions - s->extra;
     for (int64_t i = 0; i < s->lines.count; i++) {
         char where[64];

@@ -30,10 +30,6 @@ status_t generator_open(loaded_t *l, int64_t slots, int64_t places, generator_t 
     return build_open(&l->model, &backend_cpu, l->hook, l->n_method, o, &g->build);
 }
 
-int64_t generator_virtual(const loaded_t *l) {
-    return virtual_slots(&l->layout) + virtual_prefix(&l->layout);
-}
-
 void generator_close(generator_t *g) {
     build_close(&g->build);
     batch_release(&g->batch);
@@ -143,7 +139,7 @@ static void take_logits(generator_t *g, int64_t n, float **logits) {
 
 /* Prompts go in as many passes as the capacity asks for; each prompt whole in one of them. */
 static status_t prefill(generator_t *g, const sequence_t *prompt, int64_t n, float **logits) {
-    int64_t from = 0, extra = generator_virtual(g->loaded);
+    int64_t from = 0, extra = virtual_tokens(&g->loaded->layout);
     memset(g->past, 0, (size_t)g->slots * sizeof *g->past);
     while (from < n) {
         int64_t to = from, used = 0;
@@ -235,7 +231,7 @@ static status_t loop(generator_t *g, decode_t *d) {
 
 status_t generator_run(generator_t *g, const sequence_t *prompt, int64_t n, int64_t first, const generate_options_t *o,
                        bool (*stop)(void *, int64_t, const i32buf_t *), void *arg, i32buf_t *out) {
-    const int64_t extra = generator_virtual(g->loaded), v = g->loaded->model.config.vocab,
+    const int64_t extra = virtual_tokens(&g->loaded->layout), v = g->loaded->model.config.vocab,
                   each = o->streams ? o->streams : 1, streams = n * each;
     if (streams > g->slots || (each > 1 && !o->weight))
         return st_raise(ST_INTERNAL, "generate", "%lld streams do not fit %lld slots", (long long)streams,

@@ -41,5 +41,3 @@ void generator_close(generator_t *g);
  * ends when the places of one of its streams are full. `stop`, when not NULL, is asked after every token. */
 status_t generator_run(generator_t *g, const sequence_t *prompt, int64_t n, int64_t first, const generate_options_t *o,
                        bool (*stop)(void *arg, int64_t i, const i32buf_t *out), void *arg, i32buf_t *out);
-/* Places that virtual tokens take in every prompt's room. */
-int64_t generator_virtual(const loaded_t *l);

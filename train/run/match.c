@@ -20,7 +20,7 @@ typedef struct matcher {
 } matcher_t;
 
 static status_t matcher_open(loaded_t *l, const dataset_t *d, const match_options_t *o, matcher_t *m) {
-    int64_t places = dataset_max_tokens(d) + generator_virtual(l) + 2, limit = l->model.config.max_positions;
+    int64_t places = dataset_max_tokens(d) + virtual_tokens(&l->layout) + 2, limit = l->model.config.max_positions;
     memset(m, 0, sizeof *m);
     m->loaded = l;
     m->o = o;

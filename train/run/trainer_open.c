@@ -18,7 +18,7 @@
 static status_t open_model(trainer_t *t, const trainer_t *base) {
     TRY(loaded_open_methods(t->config, base ? &base->loaded : NULL, &t->loaded));
     long long length = (long long)t->config->data.max_seq_length;
-    long long extra = virtual_slots(&t->loaded.layout) + virtual_prefix(&t->loaded.layout);
+    long long extra = virtual_tokens(&t->loaded.layout);
     if (length + extra > t->loaded.model.config.max_positions)
         return st_raise(ST_USAGE, "data.max_seq_length",
                         "%lld and %lld virtual tokens exceed the model's %lld positions", length, extra,
