@@ -7,6 +7,7 @@
  * Kernels never allocate, never fail on valid shapes and never read a clock or an environment variable. Their work is
  * cut into tiles whose size and order depend on shapes alone, so any number of threads gives the same bits. *local* */
 #pragma once
+#include <assert.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -39,6 +40,7 @@ typedef struct op_io {
     void *scratch;
     const void *attr; /* the op's <op>_attr_t */
     const op_step_t *step;
+    struct device *device; /* whose memory the views are in (kernels/device.h); NULL: the host's */
 } op_io_t;
 
 typedef void (*op_fn)(const op_io_t *io);
@@ -46,7 +48,7 @@ typedef void (*op_fn)(const op_io_t *io);
 /* need[i]: what backward READS to make input i's gradient: bit k = in[k], bit 16+k = out[k]. */
 #define NEED_IN(k)  (1u << (k))
 #define NEED_OUT(k) (1u << (16 + (k)))
-_Static_assert(OP_MAX_IN <= 16, "bits of inputs and outputs must not meet");
+static_assert(OP_MAX_IN <= 16, "bits of inputs and outputs must not meet");
 
 typedef struct op_def {
     const char *name;
@@ -73,10 +75,12 @@ typedef struct op_kernel {
 
 typedef struct backend {
     const char *name;
-    dtype_t real; /* the dtype of activations and weights that its kernels take */
+    dtype_t real;   /* of activations; statistics of bfloat16 ones are float (kernels/ops/check.h) */
+    dtype_t weight; /* of frozen weights; trained ones are float beside bfloat16 activations */
     op_kernel_t kernel[OP_COUNT];
 } backend_t;
 
 extern const backend_t backend_ref_f32; /* kernels/ref in float */
 extern const backend_t backend_ref_f64; /* kernels/ref in double: the specification */
 extern const backend_t backend_cpu;     /* kernels/cpu, float32, OpenMP */
+/* backend_cuda_f32 and backend_cuda_bf16 are in kernels/cuda.h. */

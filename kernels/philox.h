@@ -3,8 +3,9 @@
 #pragma once
 #include <math.h>
 #include <stdint.h>
+#include "kernels/host_device.h"
 
-static inline void philox4x32(const uint32_t ctr[4], const uint32_t key[2], uint32_t out[4]) {
+static inline HOST_DEVICE void philox4x32(const uint32_t ctr[4], const uint32_t key[2], uint32_t out[4]) {
     uint32_t c0 = ctr[0], c1 = ctr[1], c2 = ctr[2], c3 = ctr[3], k0 = key[0], k1 = key[1];
     for (int round = 0; round < 10; round++) {
         uint64_t p0 = (uint64_t)0xD2511F53u * c0, p1 = (uint64_t)0xCD9E8D57u * c2;
@@ -32,20 +33,20 @@ typedef enum rng_stream {
 } rng_stream_t;
 
 /* Four 32-bit words for (seed, stream, step, index). */
-static inline void rng_words(uint64_t seed, rng_stream_t stream, uint64_t step, uint64_t index, uint32_t out[4]) {
+static inline HOST_DEVICE void rng_words(uint64_t seed, rng_stream_t stream, uint64_t step, uint64_t index, uint32_t out[4]) {
     const uint32_t key[2] = {(uint32_t)seed, (uint32_t)(seed >> 32) ^ ((uint32_t)stream * 0x85EBCA6Bu)};
     const uint32_t ctr[4] = {(uint32_t)index, (uint32_t)(index >> 32), (uint32_t)step, (uint32_t)(step >> 32)};
     philox4x32(ctr, key, out);
 }
 
 /* Uniform in [0, 1) with 24 bits, exact in float. */
-static inline float rng_unit(uint32_t word) {
+static inline HOST_DEVICE float rng_unit(uint32_t word) {
     return (float)(word >> 8) * 0x1p-24f;
 }
 
 /* Standard normal number i of the four words (Box and Muller 1958): words 2k and 2k+1 give numbers 2k and 2k+1. u1 is
  * in (0, 1], so that the logarithm is finite. */
-static inline double rng_normal(const uint32_t word[4], int i) {
+static inline HOST_DEVICE double rng_normal(const uint32_t word[4], int i) {
     int pair = i & ~1;
     double radius = sqrt(-2.0 * log(((double)word[pair] + 1.0) * 0x1p-32)),
            angle = 6.283185307179586 * (double)word[pair + 1] * 0x1p-32;

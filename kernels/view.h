@@ -3,10 +3,10 @@
 #include <stddef.h>
 #include <stdint.h>
 
-typedef enum dtype { DT_F32, DT_F64, DT_I32, DT_U64 } dtype_t;
+typedef enum dtype { DT_F32, DT_F64, DT_BF16, DT_I32, DT_U64 } dtype_t;
 
 static inline size_t dtype_size(dtype_t t) {
-    return t == DT_F64 || t == DT_U64 ? 8 : 4;
+    return t == DT_F64 || t == DT_U64 ? 8 : t == DT_BF16 ? 2 : 4;
 }
 
 enum { VIEW_MAX_RANK = 3 };

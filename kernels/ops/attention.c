@@ -8,7 +8,7 @@ static status_t infer(const void *attr, const view_t *in, view_t *out) {
     TRY(attention_check(op, at->heads, at->kv_heads, at->head_dim, in));
     TRY(attention_check_prefix(op, in, &in[ATTENTION_PREFIX_K]));
     view_set2(&out[ATTENTION_O], q->dtype, q->dim[0], q->dim[1]);
-    view_set2(&out[ATTENTION_LSE], q->dtype, q->dim[0], at->heads);
+    view_set2(&out[ATTENTION_LSE], dtype_of_statistics(q->dtype), q->dim[0], at->heads);
     return ST_OK;
 }
 

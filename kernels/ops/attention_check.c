@@ -37,7 +37,7 @@ status_t attention_check_prefix(const char *op, const view_t *in, const view_t *
     if (absent != 0)
         return st_raise(ST_INTERNAL, op, "%d of prefix keys, prefix values and cu_prefix are absent; pass all or none",
                         absent);
-    TRY(check_real(op, "prefix_k", &prefix[0], 2, in[ATTENTION_Q].dtype));
+    TRY(check_weight(op, "prefix_k", &prefix[0], 2, in[ATTENTION_Q].dtype));
     TRY(check_dim(op, "prefix_k", &prefix[0], 1, in[ATTENTION_K].dim[1]));
     TRY(check_same(op, "prefix_v", &prefix[1], &prefix[0]));
     return check_same(op, "cu_prefix", &prefix[2], &in[ATTENTION_CU]);

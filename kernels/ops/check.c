@@ -6,6 +6,8 @@ static const char *dtype_text(dtype_t t) {
         return "f32";
     case DT_F64:
         return "f64";
+    case DT_BF16:
+        return "bf16";
     case DT_I32:
         return "i32";
     case DT_U64:
@@ -28,9 +30,13 @@ status_t check_tensor(const char *op, const char *name, const view_t *v, int ran
 }
 
 status_t check_real(const char *op, const char *name, const view_t *v, int rank, dtype_t real) {
-    if (real != DT_F32 && real != DT_F64)
-        return st_raise(ST_INTERNAL, op, "input %s is %s, not f32 or f64; pass another tensor", name, dtype_text(real));
+    if (real != DT_F32 && real != DT_F64 && real != DT_BF16)
+        return st_raise(ST_INTERNAL, op, "input %s is %s, no real type; pass another tensor", name, dtype_text(real));
     return check_tensor(op, name, v, rank, real);
+}
+
+status_t check_weight(const char *op, const char *name, const view_t *v, int rank, dtype_t real) {
+    return check_real(op, name, v, rank, real == DT_BF16 && v->dtype == DT_F32 ? DT_F32 : real);
 }
 
 status_t check_dim(const char *op, const char *name, const view_t *v, int axis, int64_t want) {

@@ -7,8 +7,17 @@
 /* v is a dense tensor of `rank` axes and of type `dtype`. */
 status_t check_tensor(const char *op, const char *name, const view_t *v, int rank, dtype_t dtype);
 
-/* The same for real numbers: float or double; all reals of one op have the type of its first. */
+/* The same for real numbers: float, double or bfloat16. All activations of one op have the type of its first. */
 status_t check_real(const char *op, const char *name, const view_t *v, int rank, dtype_t real);
+
+/* The same for a parameter, or what a method makes of its parameters, beside activations of type `real`: trained ones
+ * stay float where activations are bfloat16. */
+status_t check_weight(const char *op, const char *name, const view_t *v, int rank, dtype_t real);
+
+/* The type of statistics (norms, log-sum-exps, inner products of rank r) beside activations of type `real`. */
+static inline dtype_t dtype_of_statistics(dtype_t real) {
+    return real == DT_BF16 ? DT_F32 : real;
+}
 
 /* v->dim[axis] == want */
 status_t check_dim(const char *op, const char *name, const view_t *v, int axis, int64_t want);

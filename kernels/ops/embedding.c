@@ -2,11 +2,12 @@
 #include "kernels/ops/embedding.h"
 
 static status_t infer(const void *attr, const view_t *in, view_t *out) {
-    (void)attr;
+    const embedding_attr_t *at = attr;
     const char *op = "embedding";
-    TRY(check_real(op, "E", &in[EMBEDDING_E], 2, in[EMBEDDING_E].dtype));
+    dtype_t real = at ? at->real : in[EMBEDDING_E].dtype;
+    TRY(check_weight(op, "E", &in[EMBEDDING_E], 2, real));
     TRY(check_tensor(op, "ids", &in[EMBEDDING_IDS], 1, DT_I32));
-    view_set2(&out[0], in[EMBEDDING_E].dtype, in[EMBEDDING_IDS].dim[0], in[EMBEDDING_E].dim[1]);
+    view_set2(&out[0], real, in[EMBEDDING_IDS].dim[0], in[EMBEDDING_E].dim[1]);
     return ST_OK;
 }
 

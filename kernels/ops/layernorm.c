@@ -7,11 +7,12 @@ static status_t infer(const void *attr, const view_t *in, view_t *out) {
     const view_t *x = &in[LAYERNORM_X];
     TRY(check_real(op, "x", x, 2, x->dtype));
     TRY(check_positive(op, "the row length", x->dim[1]));
-    TRY(check_real(op, "w", &in[LAYERNORM_W], 1, x->dtype));
+    TRY(check_weight(op, "w", &in[LAYERNORM_W], 1, x->dtype));
     TRY(check_dim(op, "w", &in[LAYERNORM_W], 0, x->dim[1]));
-    TRY(check_same(op, "b", &in[LAYERNORM_B], &in[LAYERNORM_W]));
+    TRY(check_weight(op, "b", &in[LAYERNORM_B], 1, x->dtype));
+    TRY(check_dim(op, "b", &in[LAYERNORM_B], 0, x->dim[1]));
     view_set2(&out[LAYERNORM_Y], x->dtype, x->dim[0], x->dim[1]);
-    view_set2(&out[LAYERNORM_STAT], x->dtype, x->dim[0], 2);
+    view_set2(&out[LAYERNORM_STAT], dtype_of_statistics(x->dtype), x->dim[0], 2);
     return ST_OK;
 }
 

@@ -7,11 +7,11 @@ static status_t infer(const void *attr, const view_t *in, view_t *out) {
     const view_t *x = &in[LINEAR_X], *w = &in[LINEAR_W], *b = &in[LINEAR_B];
     TRY(check_real(op, "x", x, 2, x->dtype));
     TRY(check_positive(op, "the row length", x->dim[1]));
-    TRY(check_real(op, "W", w, 2, x->dtype));
+    TRY(check_weight(op, "W", w, 2, x->dtype));
     TRY(check_dim(op, "W", w, 1, x->dim[1]));
     TRY(check_positive(op, "the number of outputs", w->dim[0]));
     if (!view_absent(b)) {
-        TRY(check_real(op, "b", b, 1, x->dtype));
+        TRY(check_weight(op, "b", b, 1, x->dtype));
         TRY(check_dim(op, "b", b, 0, w->dim[0]));
     }
     view_set2(&out[0], x->dtype, x->dim[0], w->dim[0]);

@@ -3,7 +3,7 @@
 
 static status_t check_rows(const linear_cross_entropy_attr_t *at, const view_t *w, const view_t *t) {
     const char *op = "linear_cross_entropy";
-    TRY(check_real(op, "T", t, 2, w->dtype));
+    TRY(check_weight(op, "T", t, 2, w->dtype));
     TRY(check_dim(op, "T", t, 1, w->dim[1]));
     TRY(check_positive(op, "the number of rows of T", t->dim[0]));
     if (!at || at->first < 0 || at->first > w->dim[0] - t->dim[0])
@@ -17,7 +17,7 @@ static status_t infer(const void *attr, const view_t *in, view_t *out) {
     const view_t *h = &in[LCE_H], *w = &in[LCE_W];
     TRY(check_real(op, "h", h, 2, h->dtype));
     TRY(check_positive(op, "the row length", h->dim[1]));
-    TRY(check_real(op, "W", w, 2, h->dtype));
+    TRY(check_weight(op, "W", w, 2, h->dtype));
     TRY(check_dim(op, "W", w, 1, h->dim[1]));
     TRY(check_positive(op, "the vocabulary", w->dim[0]));
     TRY(check_tensor(op, "targets", &in[LCE_TARGETS], 1, DT_I32));

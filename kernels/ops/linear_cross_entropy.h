@@ -16,6 +16,7 @@
 #pragma once
 #include <math.h>
 #include <stdint.h>
+#include "kernels/host_device.h"
 
 enum { LCE_H, LCE_W, LCE_TARGETS, LCE_WEIGHTS, LCE_T };
 enum { LCE_LOSS, LCE_DH, LCE_NLL };
@@ -26,6 +27,6 @@ typedef struct linear_cross_entropy_attr {
 #define LCE_FLOOR 1e-20 /* of 1 - p */
 
 /* 1 - p of a target whose negative log-likelihood is nll. */
-static inline double lce_rest(double nll) {
+static inline HOST_DEVICE double lce_rest(double nll) {
     return -expm1(-nll);
 }

@@ -7,8 +7,8 @@ static status_t infer(const void *attr, const view_t *in, view_t *out) {
     const view_t *y = &in[LOWRANK_Y], *x = &in[LOWRANK_X], *a = &in[LOWRANK_A], *b = &in[LOWRANK_B];
     TRY(check_real(op, "y", y, 2, y->dtype));
     TRY(check_real(op, "x", x, 2, y->dtype));
-    TRY(check_real(op, "A", a, 2, y->dtype));
-    TRY(check_real(op, "B", b, 2, y->dtype));
+    TRY(check_weight(op, "A", a, 2, y->dtype));
+    TRY(check_weight(op, "B", b, 2, y->dtype));
     TRY(check_positive(op, "the rank", a->dim[0]));
     TRY(check_positive(op, "the number of inputs", a->dim[1]));
     TRY(check_positive(op, "the number of outputs", y->dim[1]));
@@ -25,7 +25,7 @@ static status_t infer(const void *attr, const view_t *in, view_t *out) {
         return st_raise(ST_INTERNAL, op, "dropout is %g without keys; pass the keys of the tokens", at->dropout);
     }
     view_set2(&out[LOWRANK_OUT], y->dtype, y->dim[0], y->dim[1]);
-    view_set2(&out[LOWRANK_T], y->dtype, y->dim[0], a->dim[0]);
+    view_set2(&out[LOWRANK_T], dtype_of_statistics(y->dtype), y->dim[0], a->dim[0]);
     return ST_OK;
 }
 

@@ -8,6 +8,7 @@
  * recomputable but small, so it is kept. */
 #pragma once
 #include <stdint.h>
+#include "kernels/host_device.h"
 enum { LOWRANK_Y, LOWRANK_X, LOWRANK_A, LOWRANK_B, LOWRANK_KEY };
 enum { LOWRANK_OUT, LOWRANK_T };
 typedef struct lowrank_attr {
@@ -18,7 +19,7 @@ typedef struct lowrank_attr {
 
 /* key = ordinal of the sequence in the step << 32 | position; group = i / 4. A mixing step of splitmix64 keeps
  * (site, group) apart from the key; equal indices of two elements would only repeat a mask bit. */
-static inline uint64_t lowrank_dropout_index(uint64_t key, uint32_t site, int64_t group) {
+static inline HOST_DEVICE uint64_t lowrank_dropout_index(uint64_t key, uint32_t site, int64_t group) {
     uint64_t z = ((uint64_t)site << 32) + (uint64_t)group + 0x9E3779B97F4A7C15u;
     z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9u;
     z = (z ^ (z >> 27)) * 0x94D049BB133111EBu;

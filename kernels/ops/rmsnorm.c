@@ -7,10 +7,10 @@ static status_t infer(const void *attr, const view_t *in, view_t *out) {
     const view_t *x = &in[RMSNORM_X];
     TRY(check_real(op, "x", x, 2, x->dtype));
     TRY(check_positive(op, "the row length", x->dim[1]));
-    TRY(check_real(op, "w", &in[RMSNORM_W], 1, x->dtype));
+    TRY(check_weight(op, "w", &in[RMSNORM_W], 1, x->dtype));
     TRY(check_dim(op, "w", &in[RMSNORM_W], 0, x->dim[1]));
     view_set2(&out[RMSNORM_Y], x->dtype, x->dim[0], x->dim[1]);
-    view_set1(&out[RMSNORM_RSTD], x->dtype, x->dim[0]);
+    view_set1(&out[RMSNORM_RSTD], dtype_of_statistics(x->dtype), x->dim[0]);
     return ST_OK;
 }
 

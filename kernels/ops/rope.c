@@ -6,7 +6,7 @@ static status_t infer(const void *attr, const view_t *in, view_t *out) {
     const char *op = "rope";
     const view_t *x = &in[ROPE_X], *table = &in[ROPE_TABLE_IN];
     TRY(check_real(op, "x", x, 2, x->dtype));
-    TRY(check_real(op, "table", table, 2, x->dtype));
+    TRY(check_real(op, "table", table, 2, dtype_of_statistics(x->dtype)));
     TRY(check_dim(op, "table", table, 0, x->dim[0]));
     TRY(check_positive(op, "the head size", table->dim[1]));
     if (table->dim[1] % 2 != 0 || x->dim[1] % table->dim[1] != 0)

@@ -8,13 +8,13 @@ static status_t infer(const void *attr, const view_t *in, view_t *out) {
                  *cu = &in[ROUTED_LINEAR_CU], *expert = &in[ROUTED_LINEAR_EXPERT];
     TRY(check_real(op, "x", x, 2, x->dtype));
     TRY(check_positive(op, "the row length", x->dim[1]));
-    TRY(check_real(op, "W", w, 2, x->dtype));
+    TRY(check_weight(op, "W", w, 2, x->dtype));
     TRY(check_dim(op, "W", w, 1, x->dim[1]));
     TRY(check_positive(op, "the number of experts", at->experts));
     TRY(check_positive(op, "the number of outputs", w->dim[0] / at->experts));
     TRY(check_dim(op, "W", w, 0, w->dim[0] / at->experts * at->experts));
     if (!view_absent(b)) {
-        TRY(check_real(op, "b", b, 1, x->dtype));
+        TRY(check_weight(op, "b", b, 1, x->dtype));
         TRY(check_dim(op, "b", b, 0, w->dim[0]));
     }
     TRY(check_tensor(op, "expert", expert, 1, DT_I32));

@@ -25,11 +25,12 @@ static status_t infer(const void *attr, const view_t *in, view_t *out) {
     TRY(check_tensor(op, "index", index, 1, DT_I32));
     TRY(check_attr(at, t));
     if (!view_absent(x)) {
-        TRY(check_real(op, "x", x, 2, t->dtype));
+        TRY(check_real(op, "x", x, 2, x->dtype));
+        TRY(check_weight(op, "T", t, 2, x->dtype));
         TRY(check_dim(op, "x", x, 0, index->dim[0]));
         TRY(check_dim(op, "x", x, 1, at->width));
     }
-    view_set2(&out[0], t->dtype, index->dim[0], at->width);
+    view_set2(&out[0], view_absent(x) ? t->dtype : x->dtype, index->dim[0], at->width);
     return ST_OK;
 }
 

@@ -7,7 +7,7 @@ static status_t infer(const void *attr, const view_t *in, view_t *out) {
     const view_t *h = &in[VALUE_WEIGHT_H];
     TRY(check_real(op, "h", h, 2, h->dtype));
     TRY(check_positive(op, "the row length", h->dim[1]));
-    TRY(check_real(op, "v", &in[VALUE_WEIGHT_V], 1, h->dtype));
+    TRY(check_weight(op, "v", &in[VALUE_WEIGHT_V], 1, h->dtype));
     TRY(check_dim(op, "v", &in[VALUE_WEIGHT_V], 0, h->dim[1]));
     TRY(check_tensor(op, "reward", &in[VALUE_WEIGHT_REWARD], 1, DT_F32));
     TRY(check_dim(op, "reward", &in[VALUE_WEIGHT_REWARD], 0, h->dim[0]));

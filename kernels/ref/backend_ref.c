@@ -11,9 +11,11 @@ const backend_t REF(backend_ref) = {
 #if defined(GRAFT_REF_f32)
     .name = "ref_f32",
     .real = DT_F32,
+    .weight = DT_F32,
 #else
     .name = "ref_f64",
     .real = DT_F64,
+    .weight = DT_F64,
 #endif
     .kernel =
         {

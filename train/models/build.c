@@ -6,6 +6,7 @@
 #include "kernels/buf.h"
 #include "kernels/ops/attention.h"
 #include "kernels/ops/attention_cached.h"
+#include "kernels/ops/embedding.h"
 #include "kernels/ops/layernorm.h"
 #include "kernels/ops/linear_cross_entropy.h"
 #include "kernels/ops/rmsnorm.h"
@@ -82,7 +83,8 @@ static val_t embed_new(build_t *b, val_t x) {
 
 val_t m_embed(build_t *b) {
     const val_t in[] = {tape_param(b->tape, b->model->embed), b->ids};
-    val_t x = embed_new(b, tape_emit(b->tape, OP_EMBEDDING, "embed", 2, in, NULL, 0, NULL));
+    const embedding_attr_t attr = {tape_real(b->tape)};
+    val_t x = embed_new(b, tape_emit(b->tape, OP_EMBEDDING, "embed", 2, in, &attr, sizeof attr, NULL));
     for (int i = 0; i < b->n_hook; i++)
         if (b->hook[i].embed) x = b->hook[i].embed(b->hook[i].self, b, &b->begun[i], x);
     return x;
@@ -144,7 +146,7 @@ static void prefix_of(build_t *b, int64_t layer, val_t out[3]) {
 static val_t attention_cached(build_t *b, const char *name, int64_t layer, const val_t *qkv, const val_t *prefix) {
     const model_config_t *c = &b->model->config;
     const int64_t dim[] = {2, b->options.slots * b->options.places, c->kv_heads * c->head_dim};
-    val_t cache = b->cache[layer] = tape_state(b->tape, "key/value cache", b->model->params.real, 3, dim);
+    val_t cache = b->cache[layer] = tape_state(b->tape, "key/value cache", tape_real(b->tape), 3, dim);
     const val_t in[] = {qkv[0], qkv[1], qkv[2], b->cu, b->past, cache, prefix[0], prefix[1], prefix[2]};
     const attention_cached_attr_t attr = {c->heads, c->kv_heads, c->head_dim, b->options.places,
                                           1.0 / sqrt((double)c->head_dim)};

@@ -1,6 +1,7 @@
 /* GPT-2 (formats.md 4.5): LayerNorm, learned positions, one fused q|k|v linear, GELU. */
 #include <string.h>
 #include "kernels/ops/cols.h"
+#include "kernels/ops/embedding.h"
 #include "train/models/build.h"
 
 enum { LN1_W, LN1_B, LN2_W, LN2_B, SITE_QKV, SITE_O, SITE_FC, SITE_PROJ, GPT2_PARAMS };
@@ -113,8 +114,9 @@ static val_t block(build_t *b, int64_t i, val_t x) {
 
 static void build(build_t *b) {
     const val_t in[] = {tape_param(b->tape, b->model->positions), b->positions};
-    val_t x =
-        m_add(b, "embedding", m_embed(b), tape_emit(b->tape, OP_EMBEDDING, "position embedding", 2, in, NULL, 0, NULL));
+    const embedding_attr_t attr = {tape_real(b->tape)};
+    val_t x = m_add(b, "embedding", m_embed(b),
+                    tape_emit(b->tape, OP_EMBEDDING, "position embedding", 2, in, &attr, sizeof attr, NULL));
     for (int64_t i = 0; i < b->model->config.layers; i++) {
         tape_segment_begin(b->tape, b->options.recompute);
         x = block(b, i, x);

@@ -14,6 +14,10 @@ status_t tape_open(const backend_t *backend, param_set_t *params, tape_t **out) 
     return ST_OK;
 }
 
+dtype_t tape_real(const tape_t *t) {
+    return t->backend->real;
+}
+
 void tape_close(tape_t *t) {
     if (!t) return;
     for (int64_t i = 0; i < t->n_val; i++) {

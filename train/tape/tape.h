@@ -49,6 +49,8 @@ void tape_segment_end(tape_t *t);
 void tape_keep(tape_t *t, val_t v);
 /* A further loss [1] beside the one that tape_plan is given: the gradients are those of the sum of all. */
 void tape_loss(tape_t *t, val_t v);
+/* The type of the backend's activations. */
+dtype_t tape_real(const tape_t *t);
 /* Static shape of a value as declared (negative dims are step sizes). */
 const view_t *tape_shape(const tape_t *t, val_t v);
 

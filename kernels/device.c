@@ -1,0 +1,84 @@
+#include "kernels/device.h"
+#include <stdlib.h>
+#include <string.h>
+
+enum { ALIGN = 256 };
+
+static status_t host_alloc(size_t bytes, const char *what, void **out) {
+    size_t rounded = (bytes + ALIGN) / ALIGN * ALIGN;
+    void *p = aligned_alloc(ALIGN, rounded);
+    if (!p) return st_nomem(what, rounded);
+    memset(p, 0, rounded);
+    *out = p;
+    return ST_OK;
+}
+
+void device_close(device_t *d) {
+    if (d) d->call->close(d);
+}
+
+status_t device_alloc(device_t *d, size_t bytes, const char *what, void **out) {
+    return d ? d->call->alloc(d, bytes, what, out) : host_alloc(bytes, what, out);
+}
+
+void device_release(device_t *d, void *p) {
+    if (d && p)
+        d->call->release(d, p);
+    else
+        free(p);
+}
+
+status_t device_alloc_pinned(device_t *d, size_t bytes, const char *what, void **out) {
+    return d ? d->call->alloc_pinned(d, bytes, what, out) : host_alloc(bytes, what, out);
+}
+
+void device_release_pinned(device_t *d, void *p) {
+    if (d && p)
+        d->call->release_pinned(d, p);
+    else
+        free(p);
+}
+
+void device_upload(device_t *d, void *to, const void *from, size_t bytes) {
+    if (!bytes) return;
+    if (d)
+        d->call->upload(d, to, from, bytes);
+    else
+        memcpy(to, from, bytes);
+}
+
+void device_download(device_t *d, void *to, const void *from, size_t bytes) {
+    if (!bytes) return;
+    if (d)
+        d->call->download(d, to, from, bytes);
+    else
+        memcpy(to, from, bytes);
+}
+
+void device_copy(device_t *d, void *to, const void *from, size_t bytes) {
+    if (!bytes) return;
+    if (d)
+        d->call->copy(d, to, from, bytes);
+    else
+        memcpy(to, from, bytes);
+}
+
+void device_zero(device_t *d, void *p, size_t bytes) {
+    if (!bytes) return;
+    if (d)
+        d->call->zero(d, p, bytes);
+    else
+        memset(p, 0, bytes);
+}
+
+status_t device_sync(device_t *d, const char *where) {
+    return d ? d->call->sync(d, where) : ST_OK;
+}
+
+void device_mark(device_t *d, int slot) {
+    if (d) d->call->mark(d, slot);
+}
+
+status_t device_wait(device_t *d, int slot, const char *where) {
+    return d ? d->call->wait(d, slot, where) : ST_OK;
+}
