@@ -62,5 +62,11 @@ close() { # A B: the losses of the two runs are equal but for rounding
 }
 close none unseen || { paste <(losses none) <(losses unseen); die "the text sees the id behind it"; }
 close none ids && die "the id has no loss"
+# the paper's other place: the id in front has a loss of its own, and the text sees it
+id='text: "<url>{id}</url>"'
+recipe 1 source-aware first "${few[@]}" "conditioning.template=[{slot: control, $id, loss: true}, $text]"
+recipe 1 source-aware masked "${few[@]}" "conditioning.template=[{slot: control, $id, loss: false}, $text]"
+close none masked && die "the text does not see the id in front of it"
+close first masked && die "the id in front has no loss"
 "$graft" generate ids --max-new-tokens 4 <<<'the noun' >/dev/null || die "generate"
 echo "recipes: ok"
