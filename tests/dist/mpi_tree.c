@@ -1,15 +1,26 @@
-/* Runs under mpirun (tests/dist/run_mpi.sh). Without arguments: every collective, and the canonical reduction for
- * M = 1..9 micro-batches against its definition, which knows nothing of ranks: equality on every rank count follows.
- * With `die R`, `fail R`, `hang R`: rank R fails in that way, to check exit codes and how long the end takes. */
+/* Runs under mpirun (tests/dist/run_mpi.sh). Without arguments: every collective of the control communicator.
+ * With `data`: the data communicator, and the canonical reduction for M = 1..9 micro-batches against its definition,
+ * which knows nothing of ranks: equality on every rank count follows. Vectors are on a device where the program has
+ * one, so that the same checks run on the host, on emulated devices and on real ones.
+ * With `die R`, `fail R`, `hang R`: rank R fails in that way, to check exit codes and how long the end takes;
+ * `absent R`: rank R does not come to a sum of the data communicator. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+#include "kernels/cuda.h"
 #include "kernels/philox.h"
 #include "train/comm/comm.h"
+#include "train/comm/comm_data.h"
 #include "train/comm/tree.h"
 
 enum { MAX_MICRO = 9 };
+
+/* A data communicator and its device, NULL: the host. */
+typedef struct side {
+    device_t *device;
+    comm_data_t *data;
+} side_t;
 
 static float value(int64_t micro, int64_t item) {
     uint32_t w[4];
@@ -25,38 +36,138 @@ static float reference(int64_t lo, int64_t span, int64_t M, int64_t item) {
     return lo + span / 2 < M ? left + reference(lo + span / 2, span / 2, M, item) : left;
 }
 
-static status_t check_tree(comm_t *c, int64_t n) {
-    tree_t *t = NULL;
-    TRY(tree_open(c, n, MAX_MICRO, &t));
-    float *out = malloc((size_t)n * sizeof *out);
-    if (!out) return st_nomem("result", (size_t)n * sizeof *out);
-    status_t st = ST_OK;
-    for (int64_t M = 1; M <= MAX_MICRO && st == ST_OK; M++) {
-        int64_t lo, hi, span = 1;
-        while (span < M) span *= 2;
-        tree_share(M, comm_size(c), comm_rank(c), &lo, &hi);
-        tree_begin(t, M);
-        for (int64_t m = lo; m < hi; m++) {
-            float *leaf = tree_leaf(t);
-            for (int64_t i = 0; i < n; i++) leaf[i] += value(m, i);
-            tree_push(t);
-        }
-        TRY(tree_finish(t, out));
-        for (int64_t i = 0; i < n && st == ST_OK; i++) {
-            float want = reference(0, span, M, i);
-            if (memcmp(&want, &out[i], sizeof want) != 0)
-                st = st_raise(ST_INTERNAL, "tree", "M %ld item %ld: %a, not %a", (long)M, (long)i, (double)out[i],
-                              (double)want);
-        }
-        st = comm_agree(c, st);
+#define EXPECT(what, ok)                                                                                               \
+    if (!(ok)) return st_raise(ST_INTERNAL, what, "unexpected value on rank %d", rank)
+
+static status_t get(const side_t *s, float *host, const float *v, int64_t n) {
+    device_download(s->device, host, v, (size_t)n * sizeof *v);
+    return device_sync(s->device, "result");
+}
+
+static status_t put(const side_t *s, float *v, const float *host, int64_t n) {
+    device_upload(s->device, v, host, (size_t)n * sizeof *v);
+    return device_sync(s->device, "input");
+}
+
+static status_t tree_step(comm_t *c, const side_t *s, tree_t *t, int64_t M, int64_t n, float *host, float *out) {
+    int64_t lo, hi, span = 1;
+    while (span < M) span *= 2;
+    tree_share(M, comm_size(c), comm_rank(c), &lo, &hi);
+    TRY(comm_agree(c, tree_begin(t, M)));
+    for (int64_t m = lo; m < hi; m++) {
+        float *leaf = tree_leaf(t);
+        TRY(get(s, host, leaf, n));
+        for (int64_t i = 0; i < n; i++) host[i] += value(m, i);
+        TRY(put(s, leaf, host, n));
+        tree_push(t);
     }
-    free(out);
+    tree_finish(t, out);
+    TRY(get(s, host, out, n));
+    for (int64_t i = 0; i < n; i++) {
+        float want = reference(0, span, M, i);
+        if (memcmp(&want, &host[i], sizeof want) != 0)
+            return st_raise(ST_INTERNAL, "tree", "M %ld item %ld: %a, not %a", (long)M, (long)i, (double)host[i],
+                            (double)want);
+    }
+    return ST_OK;
+}
+
+static status_t check_tree(comm_t *c, const side_t *s, int64_t n) {
+    tree_t *t = NULL;
+    void *out = NULL, *host = malloc((size_t)n * sizeof(float));
+    if (!host) return st_nomem("result", (size_t)n * sizeof(float));
+    TRY(device_alloc(s->device, (size_t)n * sizeof(float), "result", &out));
+    status_t st = tree_open(s->data, NULL, n, &t);
+    for (int64_t M = 1; M <= MAX_MICRO && st == ST_OK; M++) st = comm_agree(c, tree_step(c, s, t, M, n, host, out));
+    free(host);
     tree_close(t);
+    device_release(s->device, out);
     return st;
 }
 
-#define EXPECT(what, ok)                                                                                               \
-    if (!(ok)) return st_raise(ST_INTERNAL, what, "unexpected value on rank %d", rank)
+/* Small whole numbers, whose sums are exact in any order. */
+static float whole(int rank, int64_t i) {
+    return (float)((i * 7 + rank * 13) % 101 - 50);
+}
+
+static float sum_of_whole(int size, int64_t i) {
+    float sum = 0;
+    for (int r = 0; r < size; r++) sum += whole(r, i);
+    return sum;
+}
+
+static status_t sums(comm_t *c, const side_t *s, float *v, float *host, int64_t n) {
+    int rank = comm_rank(c), size = comm_size(c);
+    int64_t first, count;
+    comm_data_share(n, size, rank, &first, &count);
+    for (int64_t i = 0; i < n; i++) host[i] = whole(rank, i);
+    TRY(put(s, v, host, n));
+    comm_data_allreduce(s->data, v, n);
+    comm_data_join(s->data);
+    TRY(get(s, host, v, n));
+    for (int64_t i = 0; i < n; i++) EXPECT("comm_data_allreduce", host[i] == sum_of_whole(size, i));
+
+    for (int64_t i = 0; i < n; i++) host[i] = whole(rank, i);
+    TRY(put(s, v, host, n));
+    comm_data_reduce_scatter(s->data, v, n);
+    comm_data_join(s->data);
+    TRY(get(s, host, v, n));
+    for (int64_t i = first; i < first + count; i++)
+        EXPECT("comm_data_reduce_scatter", host[i] == sum_of_whole(size, i));
+
+    for (int64_t i = 0; i < n; i++)
+        if (i < first || i >= first + count) host[i] = -1e9f;
+    TRY(put(s, v, host, n));
+    comm_data_all_gather(s->data, v, n);
+    comm_data_join(s->data);
+    TRY(get(s, host, v, n));
+    for (int64_t i = 0; i < n; i++) EXPECT("comm_data_all_gather", host[i] == sum_of_whole(size, i));
+    return ST_OK;
+}
+
+static status_t moves(comm_t *c, const side_t *s, float *v, float *host, int64_t n) {
+    int rank = comm_rank(c), size = comm_size(c);
+    for (int64_t i = 0; i < n; i++) host[i] = whole(rank, i);
+    TRY(put(s, v, host, n));
+    comm_data_bcast(s->data, v, n, size - 1);
+    comm_data_join(s->data);
+    TRY(get(s, host, v, n));
+    for (int64_t i = 0; i < n; i++) EXPECT("comm_data_bcast", host[i] == whole(size - 1, i));
+    /* along a chain, each rank adding nothing but its number to the first item, two messages in one group */
+    int64_t half = n / 2;
+    if (rank > 0) {
+        comm_data_begin(s->data);
+        comm_data_recv(s->data, v, half, rank - 1);
+        comm_data_recv(s->data, v + half, n - half, rank - 1);
+        comm_data_end(s->data);
+        comm_data_join(s->data);
+        TRY(get(s, host, v, n));
+    }
+    host[0] += (float)rank;
+    TRY(put(s, v, host, n));
+    if (rank + 1 < size) {
+        comm_data_begin(s->data);
+        comm_data_send(s->data, v, half, rank + 1);
+        comm_data_send(s->data, v + half, n - half, rank + 1);
+        comm_data_end(s->data);
+        comm_data_join(s->data);
+    }
+    TRY(get(s, host, v, n));
+    EXPECT("comm_data_send", host[0] == whole(size - 1, 0) + (float)(rank * (rank + 1) / 2));
+    for (int64_t i = 1; i < n; i++) EXPECT("comm_data_recv", host[i] == whole(size - 1, i));
+    return ST_OK;
+}
+
+static status_t check_data(comm_t *c, const side_t *s, int64_t n) {
+    void *v = NULL, *host = malloc((size_t)n * sizeof(float));
+    if (!host) return st_nomem("vector", (size_t)n * sizeof(float));
+    TRY(device_alloc(s->device, (size_t)n * sizeof(float), "vector", &v));
+    status_t st = comm_agree(c, sums(c, s, v, host, n));
+    if (st == ST_OK) st = comm_agree(c, moves(c, s, v, host, n));
+    free(host);
+    device_release(s->device, v);
+    return st;
+}
 
 static status_t check_collectives(comm_t *c) {
     int rank = comm_rank(c), size = comm_size(c);
@@ -73,9 +184,6 @@ static status_t check_collectives(comm_t *c) {
     if (rank == size - 1) memcpy(text, "bytes", sizeof text);
     TRY(comm_bcast(c, text, sizeof text, size - 1));
     EXPECT("comm_bcast", strcmp(text, "bytes") == 0);
-    float f[2] = {(float)rank, 0.5f};
-    TRY(comm_allreduce_f32(c, f, 2));
-    EXPECT("comm_allreduce_f32", f[0] == (float)(size * (size - 1) / 2) && f[1] == 0.5f * (float)size);
     if (rank > 0) {
         float mine = (float)rank;
         TRY(comm_send_f32(c, &mine, 1, 0));
@@ -118,6 +226,36 @@ static status_t misbehave(comm_t *c, const char *how, int who) {
     return comm_agree(c, me ? st_raise(ST_INPUT, "a.jsonl", "line 3 is no JSON") : ST_OK);
 }
 
+/* Ranks take the node's devices in turn, as many ranks to a device as there are. */
+static status_t side_open(comm_t *c, int seconds, side_t *s) {
+    char why[160];
+    int devices = cuda_count(why, sizeof why);
+    TRY(comm_agree(c, devices ? cuda_open(comm_local_rank(c) % devices, &s->device) : ST_OK));
+    return comm_data_open(c, &(comm_data_options_t){s->device, true, seconds}, &s->data);
+}
+
+static status_t absent(comm_t *c, const side_t *s, int who) {
+    void *v = NULL;
+    comm_beat(c, "the sum of the test");
+    TRY(comm_agree(c, device_alloc(s->device, 1000 * sizeof(float), "vector", &v)));
+    if (comm_rank(c) == who) sleep(60);
+    comm_data_allreduce(s->data, v, 1000);
+    comm_data_join(s->data);
+    return comm_agree(c, device_sync(s->device, "sum"));
+}
+
+static status_t data_side(comm_t *c, const char *how, int who) {
+    side_t s = {NULL, NULL};
+    status_t st = side_open(c, who < 0 ? 0 : 3, &s);
+    if (st == ST_OK && strcmp(how, "absent") == 0) st = absent(c, &s, who);
+    for (int64_t n = 1; st == ST_OK && n <= 150000; n = n * 7 + 1) st = check_data(c, &s, n);
+    if (st == ST_OK) st = check_tree(c, &s, 7);
+    if (st == ST_OK) st = check_tree(c, &s, 50001); /* beyond the size that MPI sends without a partner */
+    comm_data_close(s.data);
+    device_close(s.device);
+    return st;
+}
+
 int main(int argc, char **argv) {
     comm_t *c = NULL;
     status_t st = comm_open(&c);
@@ -125,14 +263,17 @@ int main(int argc, char **argv) {
         st_print();
         return st_exit_code(st);
     }
-    if (argc == 3) {
-        st = misbehave(c, argv[1], atoi(argv[2]));
+    const char *how = argc > 1 ? argv[1] : "";
+    int who = argc > 2 ? atoi(argv[2]) : -1;
+    if (strcmp(how, "data") == 0 || strcmp(how, "absent") == 0) {
+        st = data_side(c, how, who);
+    } else if (argc > 1) {
+        st = misbehave(c, how, who);
     } else {
         st = comm_agree(c, check_collectives(c));
         if (st == ST_OK) st = comm_agree(c, check_agree(c));
-        if (st == ST_OK) st = check_tree(c, 7);
-        if (st == ST_OK) st = check_tree(c, 50001); /* beyond the size that MPI sends without a partner */
     }
+    if (st == ST_COMM) comm_die(c, st);
     if (comm_rank(c) == 0 && st != ST_OK) st_print();
     if (comm_rank(c) == 0 && st == ST_OK) printf("ok %d ranks\n", comm_size(c));
     comm_close(c);

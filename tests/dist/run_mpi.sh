@@ -21,7 +21,10 @@ expect() {
     fi
 }
 
-for ranks in 1 2 3 4; do expect 0 60 "^ok $ranks ranks" $ranks; done
+for ranks in 1 2 3 4; do
+    expect 0 60 "^ok $ranks ranks" $ranks
+    expect 0 60 "^ok $ranks ranks" $ranks data
+done
 for who in 0 1; do
     expect 3 5 "graft: error: a.jsonl: line 3 is no JSON" 3 fail $who
     expect 4 5 "graft: error: rank $who: layer 3: the loss is not finite" 3 die $who

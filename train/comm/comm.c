@@ -82,9 +82,6 @@ status_t comm_max_i64(comm_t *c, int64_t *v, int64_t n) {
 status_t comm_sum_i32(comm_t *c, int32_t *v, int64_t n) {
     return c->ops->reduce(c, COMM_SUM_I32, v, n);
 }
-status_t comm_allreduce_f32(comm_t *c, float *v, int64_t n) {
-    return c->ops->reduce(c, COMM_SUM_F32, v, n);
-}
 status_t comm_barrier(comm_t *c) {
     return c->ops->barrier(c);
 }
@@ -106,7 +103,5 @@ status_t comm_recv_f32(comm_t *c, float *v, int64_t n, int from) {
 
 _Noreturn void comm_die(comm_t *c, status_t st) {
     if (c && c->size > 1) st_context(st, "rank %d", c->rank);
-    st_print();
-    fflush(stdout);
-    comm_end(c, st_exit_code(st));
+    comm_end(c, st);
 }

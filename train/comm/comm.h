@@ -1,4 +1,5 @@
-/* Communication between ranks. One rank needs no MPI: comm_open starts MPI only when a launcher did (mpirun or srun
+/* Communication between ranks: decisions, counts and statuses. Gradients and weights go through the data communicator
+ * (comm_data.h). One rank needs no MPI: comm_open starts MPI only when a launcher did (mpirun or srun
  * set their own variables) and otherwise uses the single-process table, so that `graft train` runs without mpirun.
  *
  * Between two collectives nobody returns early: record the status, take part, comm_agree, then act alike.
@@ -31,8 +32,6 @@ status_t comm_max_i64(comm_t *c, int64_t *v, int64_t n);
 status_t comm_sum_i32(comm_t *c, int32_t *v, int64_t n);
 status_t comm_bcast(comm_t *c, void *bytes, int64_t n, int root);
 status_t comm_barrier(comm_t *c);
-/* *collective*: one all-reduce (sum) of n floats in place: `reduction: fast`. Bits depend on the number of ranks. */
-status_t comm_allreduce_f32(comm_t *c, float *v, int64_t n);
 /* Point to point; tag order is program order. */
 status_t comm_send_f32(comm_t *c, const float *v, int64_t n, int to);
 status_t comm_recv_f32(comm_t *c, float *v, int64_t n, int from);

@@ -58,6 +58,16 @@ static status_t mpi_reduce(comm_t *c, comm_reduction_t kind, void *v, int64_t n)
     return ST_OK;
 }
 
+static status_t mpi_reduce_to(comm_t *c, float *v, int64_t n, int root) {
+    mpi_t *m = (mpi_t *)c;
+    bool mine = c->rank == root;
+    for (int64_t done = 0; done < n; done += PIECE)
+        TRY(check(MPI_Reduce(mine ? MPI_IN_PLACE : v + done, mine ? v + done : NULL, piece(n, done), MPI_FLOAT, MPI_SUM,
+                             root, m->world),
+                  "MPI_Reduce"));
+    return ST_OK;
+}
+
 static status_t mpi_bcast(comm_t *c, void *bytes, int64_t n, int root) {
     mpi_t *m = (mpi_t *)c;
     for (int64_t done = 0; done < n; done += PIECE)
@@ -96,6 +106,7 @@ static void mpi_abort(comm_t *c, int code) {
 
 static const comm_ops_t mpi_ops = {.close = mpi_close,
                                    .reduce = mpi_reduce,
+                                   .reduce_to = mpi_reduce_to,
                                    .bcast = mpi_bcast,
                                    .barrier = mpi_barrier,
                                    .send = mpi_send,
@@ -115,6 +126,8 @@ static status_t node(mpi_t *m) {
     if (st == ST_OK) st = check(MPI_Comm_size(local, &m->base.local_size), "MPI_Comm_size");
     if (st == ST_OK)
         st = check(MPI_Allreduce(MPI_IN_PLACE, users, CPU_SETSIZE, MPI_INT32_T, MPI_SUM, local), "MPI_Allreduce");
+    m->base.node = m->base.rank;
+    if (st == ST_OK) st = check(MPI_Bcast(&m->base.node, 1, MPI_INT, 0, local), "MPI_Bcast");
     MPI_Comm_free(&local);
     m->base.threads = threads_share(&mask, users);
     return st;

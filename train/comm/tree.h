@@ -2,26 +2,32 @@
  * fixed binary tree over the micro-batch index. Node (level l, index i) covers [i 2^l, min((i+1) 2^l, M)); a node whose
  * right child is empty is its left child. The tree depends on M alone, so the sum has the same bits on any number of
  * ranks. Micro-batches are dealt to ranks in contiguous shares (tree_share); a rank folds the complete nodes inside its
- * share as they finish, then ranks pass nodes point to point along the tree to rank 0, which broadcasts the root. */
+ * share as they finish, then ranks pass nodes point to point along the tree to rank 0, which broadcasts the root.
+ *
+ * Vectors are in the memory of the data communicator's device. There all work goes into the device's queue and the
+ * communicator's, and nothing waits. */
 #pragma once
 #include <stdint.h>
 #include "kernels/status.h"
-#include "train/comm/comm.h"
+#include "kernels/vector.h"
+#include "train/comm/comm_data.h"
 
 typedef struct tree tree_t;
 
 /* The share [*lo, *hi) of `rank` of M micro-batches: as even as possible, in rank order. *local* */
 void tree_share(int64_t M, int size, int rank, int64_t *lo, int64_t *hi);
 
-/* Buffers for vectors of n floats and at most max_micro micro-batches per step. *local* */
-status_t tree_open(comm_t *c, int64_t n, int64_t max_micro, tree_t **out);
+/* For vectors of n floats, added by *vector (NULL on the host); both outlive the tree. *local* */
+status_t tree_open(comm_data_t *d, const vector_calls_t *vector, int64_t n, tree_t **out);
 void tree_close(tree_t *t);
-/* Begins a step of M micro-batches. *local* */
-void tree_begin(tree_t *t, int64_t M);
+/* Begins a step of M >= 1 micro-batches. Takes memory when no step before needed as many nodes as this one: about
+ * log2(M) vectors; M is known no earlier, and what could be is far above it. After an error the tree is not used until
+ * the next tree_begin. *local* */
+status_t tree_begin(tree_t *t, int64_t M);
 /* Where the gradient of this rank's next micro-batch must be written (zeroed, n floats); then tree_push folds it.
  * *local* */
 float *tree_leaf(tree_t *t);
 void tree_push(tree_t *t);
-/* *collective*: leaves the sum of all M gradients in out (n floats) on every rank. M >= 1. ST_COMM is fatal: other
- * ranks may still wait for this one's messages, so the caller ends in comm_die. */
-status_t tree_finish(tree_t *t, float *out);
+/* *collective*: leaves the sum of all M gradients in out (n floats) on every rank, in the order of the device's queue.
+ */
+void tree_finish(tree_t *t, float *out);

@@ -13,6 +13,26 @@ int tree_owner(int64_t M, int size, int64_t micro) {
     return (int)(micro < wide ? micro / (each + 1) : more + (micro - wide) / each);
 }
 
+/* The fewest nodes that cover [lo, hi). */
+static int64_t cover(int64_t lo, int64_t hi) {
+    int64_t nodes = 0;
+    for (; lo < hi; nodes++) {
+        int64_t span = 1;
+        while (lo % (2 * span) == 0 && lo + 2 * span <= hi) span *= 2;
+        lo += span;
+    }
+    return nodes;
+}
+
+int64_t tree_nodes(int64_t lo, int64_t hi) {
+    int64_t most = 0;
+    for (int64_t end = lo + 1; end <= hi; end++) {
+        int64_t nodes = cover(lo, end);
+        if (nodes > most) most = nodes;
+    }
+    return most + 1;
+}
+
 bool tree_next(tree_merge_t *m) {
     m->right = m->right ? m->right + 2 : 1;
     if (m->right << m->level >= m->M) { /* no such node: the first pair of the next level */

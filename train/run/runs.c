@@ -99,6 +99,7 @@ status_t runs_train(const config_t *config, comm_t *comm) {
     int left = 1;
     status_t st = open_all(config, comm, &r);
     while (st == ST_OK && left) st = turn(&r, &left);
+    if (st == ST_COMM) comm_die(comm, st); /* closing would wait for ranks that can no longer be told */
     close_all(&r);
     return st;
 }

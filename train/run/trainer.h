@@ -5,6 +5,7 @@
 #include "data/stream.h"
 #include "train/checkpoint/checkpoint.h"
 #include "train/comm/comm.h"
+#include "train/comm/comm_data.h"
 #include "train/comm/tree.h"
 #include "train/config/config.h"
 #include "train/optim/adamw.h"
@@ -18,6 +19,8 @@
 typedef struct trainer {
     const config_t *config;
     comm_t *comm;
+    comm_data_t *vectors; /* moves gradients and weights; shared by the runs of a process */
+    bool owns_vectors;
     loaded_t loaded;
     stage_t *stage; /* [n_stage] */
     int n_stage;

@@ -112,11 +112,21 @@ static status_t open_engine(trainer_t *t) {
     if (t->sharded) sharding_share(t->comm, params->n_trainable, &first, &share);
     TRY(adamw_open_share(params, first, share, c->adam_beta1, c->adam_beta2, c->adam_epsilon, c->weight_decay,
                          &t->optim));
-    int64_t most = c->global_batch_size ? c->global_batch_size : c->global_batch_tokens;
-    if (c->reduction == CONFIG_REDUCTION_CANONICAL) TRY(tree_open(t->comm, params->n_trainable, most, &t->tree));
+    if (c->reduction == CONFIG_REDUCTION_CANONICAL) TRY(tree_open(t->vectors, NULL, params->n_trainable, &t->tree));
     if (t->has_eval)
         TRY(evaluator_open(&t->loaded, t->eval_data, (packing_t)t->config->data.packing,
                            capacity(t, t->eval_data, dataset_sequences(t->eval_data)), &t->evaluator));
+    return ST_OK;
+}
+
+/* Collective. */
+static status_t open_vectors(trainer_t *t, const trainer_t *base) {
+    if (base) {
+        t->vectors = base->vectors;
+        return ST_OK;
+    }
+    TRY(comm_data_open(t->comm, &(comm_data_options_t){.device = NULL}, &t->vectors));
+    t->owns_vectors = true;
     return ST_OK;
 }
 
@@ -179,6 +189,7 @@ status_t trainer_open(const config_t *config, comm_t *comm, const trainer_t *bas
     t->stop = signals_flag();
     omp_set_num_threads(comm_threads(comm));
     TRY(comm_agree(comm, open_model(t, base)));
+    TRY(open_vectors(t, base));
     TRY(open_data(t));
     TRY(comm_agree(comm, hash_data(t)));
     TRY(comm_agree(comm, open_stream(t)));
@@ -196,6 +207,7 @@ status_t trainer_begin(trainer_t *t) {
 void trainer_close(trainer_t *t) {
     reporter_close(t->reporter);
     tree_close(t->tree);
+    if (t->owns_vectors) comm_data_close(t->vectors);
     if (t->has_eval) evaluator_close(&t->evaluator);
     batch_release(&t->batch);
     adamw_close(&t->optim);

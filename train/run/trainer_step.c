@@ -42,17 +42,16 @@ static status_t run_micro(trainer_t *t, int64_t m, float *grad) {
 
 static status_t gradients_canonical(trainer_t *t) {
     int64_t n = t->plan.pack.n_micro, lo, hi;
-    status_t st = ST_OK;
-    tree_begin(t->tree, n);
+    status_t st = tree_begin(t->tree, n);
     tree_share(n, comm_size(t->comm), comm_rank(t->comm), &lo, &hi);
-    for (int64_t m = lo; m < hi; m++) { /* after a failure leaves stay zero: the others wait for the agreement */
-        float *leaf = tree_leaf(t->tree);
-        if (st == ST_OK) st = run_micro(t, m, leaf);
+    for (int64_t m = lo; m < hi && st == ST_OK; m++) {
+        st = run_micro(t, m, tree_leaf(t->tree));
         tree_push(t->tree);
     }
     TRY(comm_agree(t->comm, st));
     comm_beat(t->comm, "gradient reduction");
-    return tree_finish(t->tree, t->grad);
+    tree_finish(t->tree, t->grad);
+    return ST_OK;
 }
 
 static status_t gradients_fast(trainer_t *t) {
@@ -63,7 +62,9 @@ static status_t gradients_fast(trainer_t *t) {
     for (int64_t m = lo; m < hi && st == ST_OK; m++) st = run_micro(t, m, t->grad);
     TRY(comm_agree(t->comm, st));
     comm_beat(t->comm, "gradient reduction");
-    return comm_allreduce_f32(t->comm, t->grad, n);
+    comm_data_allreduce(t->vectors, t->grad, n);
+    comm_data_join(t->vectors);
+    return ST_OK;
 }
 
 static status_t history_reserve(trainer_t *t, int64_t steps) {
