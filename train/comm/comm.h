@@ -1,6 +1,6 @@
 /* Communication between ranks: decisions, counts and statuses. Gradients and weights go through the data communicator
- * (comm_data.h). One rank needs no MPI: comm_open starts MPI only when a launcher did (mpirun or srun
- * set their own variables) and otherwise uses the single-process table, so that `graft train` runs without mpirun.
+ * (comm_data.h). One rank needs no MPI: comm_open starts MPI only when a launcher did (mpirun or srun set their own
+ * variables) and otherwise uses the single-process table, so that `graft train` runs without mpirun.
  *
  * Between two collectives nobody returns early: record the status, take part, comm_agree, then act alike.
  * What cannot reach the next agreement calls comm_die, which prints the error chain with the rank and MPI_Aborts. */

@@ -2,17 +2,10 @@
 #include <stdlib.h>
 #include <string.h>
 #include "kernels/buf.h"
-#include "train/comm/tree.h"
-
-static void share_of(int64_t n, int size, int rank, int64_t *first, int64_t *count) {
-    int64_t lo, hi;
-    tree_share(n, size, rank, &lo, &hi);
-    *first = lo;
-    *count = hi - lo;
-}
+#include "train/comm/comm_data.h"
 
 void sharding_share(const comm_t *c, int64_t n, int64_t *first, int64_t *count) {
-    share_of(n, comm_size(c), comm_rank(c), first, count);
+    comm_data_share(n, comm_size(c), comm_rank(c), first, count);
 }
 
 /* The weights of one share, in as few messages as their places allow: windows lie outside of the blob. */
@@ -41,7 +34,7 @@ static status_t publish_share(comm_t *c, const param_set_t *params, int root, in
 status_t sharding_publish(comm_t *c, const param_set_t *params) {
     for (int rank = 0; rank < comm_size(c); rank++) {
         int64_t first, n;
-        share_of(params->n_trainable, comm_size(c), rank, &first, &n);
+        comm_data_share(params->n_trainable, comm_size(c), rank, &first, &n);
         TRY(publish_share(c, params, rank, first, n));
     }
     return ST_OK;
@@ -52,7 +45,7 @@ static status_t receive(comm_t *c, const adamw_t *a, int64_t n_trainable, float 
     memcpy(all + n_trainable, a->exp_avg_sq, (size_t)a->n * sizeof *all);
     for (int rank = 1; rank < comm_size(c); rank++) {
         int64_t first, n;
-        share_of(n_trainable, comm_size(c), rank, &first, &n);
+        comm_data_share(n_trainable, comm_size(c), rank, &first, &n);
         TRY(comm_recv_f32(c, all + first, n, rank));
         TRY(comm_recv_f32(c, all + n_trainable + first, n, rank));
     }
