@@ -42,18 +42,31 @@ typedef struct run {
     int buffers;
 } run_t;
 
+/* The types that a backend for bfloat16 sees; others have one type. The reference is given the same, so that it draws
+ * the same numbers: those of bfloat16 tensors are exact in bfloat16. */
+typedef struct dtypes {
+    dtype_t real, weight; /* of activations, of parameters: DT_F32 or DT_BF16; the latter are frozen */
+} dtypes_t;
+
 /* What is unusual about a run. */
 typedef struct run_options {
+    dtypes_t types;
+    struct device *device;
     bool inplace, passthrough;
     bool acc;           /* gradients start from known numbers and are added to */
     uint32_t gradients; /* bit i: input i's gradient is wanted */
     bool only_needed;   /* inputs and outputs that the op says backward does not read are gone in backward */
 } run_options_t;
 
+/* The op's shape rules allow these types. */
+bool run_is_legal(const op_case_t *c, const backend_t *backend, dtypes_t types);
+
 /* Allocates and fills everything, runs forward and, when gradients are wanted and the op has them, backward. */
 void run_make(run_t *r, const op_case_t *c, const backend_t *backend, const run_options_t *options);
 /* Forward alone, once more, with the present inputs. */
 void run_forward(run_t *r);
+/* Element i of an input, output or gradient is `value` from now on. */
+void view_put(const view_t *v, int64_t i, double value);
 void run_release(run_t *r); /* checks the sentinels first */
 
 /* Element i of a view as a double. */

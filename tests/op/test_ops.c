@@ -10,54 +10,11 @@
 #include <string.h>
 #include "kernels/ops/lowrank.h"
 #include "kernels/philox.h"
-#include "tests/op/common_case.h"
+#include "tests/op/common_check.h"
 
-/* Largest error of a float backend, relative to the largest number of the tensor; docs/numerics.md says why. */
-static const double tolerance[OP_COUNT] = {
-    [OP_EMBEDDING] = 3e-7,    [OP_ADD] = 3e-7,           [OP_RMSNORM] = 1e-6,          [OP_LAYERNORM] = 2e-6,
-    [OP_LINEAR] = 2e-6,       [OP_ROUTED_LINEAR] = 2e-6, [OP_LOWRANK] = 3e-6,          [OP_ROPE_TABLE] = 0,
-    [OP_ROPE] = 5e-7,         [OP_ATTENTION] = 3e-6,     [OP_ATTENTION_CACHED] = 3e-6, [OP_SILU_MUL] = 1e-6,
-    [OP_GELU] = 1e-6,         [OP_COLS] = 3e-7,          [OP_GATHER_ROWS] = 3e-7,      [OP_LINEAR_CROSS_ENTROPY] = 3e-6,
-    [OP_SPLICE] = 3e-7,       [OP_ACTIVATION] = 5e-7,    [OP_CONCAT] = 3e-7,           [OP_LSTM] = 3e-6,
-    [OP_VALUE_WEIGHT] = 2e-6,
-};
 static const double difference_tolerance = 2e-7;
 
 static const run_options_t all = {.gradients = ~0u};
-
-static bool op_has_other_type(const op_case_t *c, const backend_t *b) {
-    return c->op == OP_ROPE_TABLE && b->real != DT_F32; /* its type is an attribute, float in the case */
-}
-
-static void compare(const op_case_t *c, const char *what, int place, const view_t *got, const view_t *want,
-                    double limit, bool started) {
-    if (!got->data || !want->data) {
-        if ((got->data == NULL) != (want->data == NULL)) fail_msg("%s: %s %d is missing", c->name, what, place);
-        return;
-    }
-    double scale = 0.01, error = 0; /* results of complete cancellation are measured against the inputs */
-    int64_t n = view_count(want);
-    if (view_count(got) != n) fail_msg("%s: %s %d has another size", c->name, what, place);
-    for (int64_t i = 0; i < n; i++) scale = fmax(scale, fabs(view_at(want, i)));
-    for (int64_t i = 0; i < n; i++) {
-        double w = view_at(want, i) + (started ? run_start_value(i) : 0), g = view_at(got, i);
-        if (!isfinite(g)) fail_msg("%s: %s %d has %g at %lld", c->name, what, place, g, (long long)i);
-        error = fmax(error, fabs(g - w));
-    }
-    if (started) scale += 1;
-    if (error > limit * scale)
-        fail_msg("%s: %s %d is off by %.3g of %.3g (limit %.1g)", c->name, what, place, error, scale, limit);
-}
-
-static void same_bits(const op_case_t *c, const char *what, int place, const view_t *a, const view_t *b) {
-    if (!a->data || !b->data) return;
-    if (memcmp(a->data, b->data, view_bytes(a)) != 0) fail_msg("%s: other bits in %s %d", c->name, what, place);
-}
-
-static void same_run(const run_t *a, const run_t *b) {
-    for (int o = 0; o < OP_MAX_OUT; o++) same_bits(a->c, "output", o, &a->io.out[o], &b->io.out[o]);
-    for (int i = 0; i < OP_MAX_IN; i++) same_bits(a->c, "gradient", i, &a->io.gin[i], &b->io.gin[i]);
-}
 
 static double loss_of(const run_t *r) {
     double sum = 0;
@@ -96,39 +53,15 @@ static void test_differences(void **state) {
     }
 }
 
-static void check_backend(const backend_t *backend) {
-    for (int n = 0; n < op_case_count(); n++) {
-        const op_case_t *c = op_case_at(n);
-        const op_def_t *def = op_defs[c->op];
-        const backend_t *reference = op_has_other_type(c, &backend_ref_f64) ? &backend_ref_f32 : &backend_ref_f64;
-        run_options_t added = all;
-        run_t want, got;
-        added.acc = true;
-        run_make(&want, c, reference, &all);
-        run_make(&got, c, backend, &all);
-        for (int i = 0; i < def->n_in; i++) /* caches are inputs that are written */
-            compare(c, "input", i, &got.io.in[i], &want.io.in[i], tolerance[c->op], false);
-        for (int o = 0; o < def->n_out; o++)
-            compare(c, "output", o, &got.io.out[o], &want.io.out[o], tolerance[c->op], false);
-        for (int i = 0; i < def->n_in; i++)
-            compare(c, "gradient", i, &got.io.gin[i], &want.io.gin[i], tolerance[c->op], false);
-        run_release(&got);
-        run_make(&got, c, backend, &added);
-        for (int i = 0; i < def->n_in; i++)
-            compare(c, "added gradient", i, &got.io.gin[i], &want.io.gin[i], tolerance[c->op], true);
-        run_release(&got);
-        run_release(&want);
-    }
-}
-
 static void test_ref_f32(void **state) {
     (void)state;
-    check_backend(&backend_ref_f32);
+    for (int n = 0; n < op_case_count(); n++)
+        check_case(op_case_at(n), NULL, &backend_ref_f32, (dtypes_t){DT_F32, DT_F32});
 }
 
 static void test_cpu(void **state) {
     (void)state;
-    check_backend(&backend_cpu);
+    for (int n = 0; n < op_case_count(); n++) check_case(op_case_at(n), NULL, &backend_cpu, (dtypes_t){DT_F32, DT_F32});
 }
 
 static const backend_t *const backends[] = {&backend_ref_f32, &backend_ref_f64, &backend_cpu};
@@ -149,7 +82,7 @@ static void test_sharing(void **state) {
                 assert_ptr_equal(got.io.out[0].data, got.io.in[def->inplace].data);
             if (def->passthrough >= 0 && c->in[def->passthrough].kind)
                 assert_ptr_equal(got.io.gin[def->passthrough].data, got.io.gout.data);
-            same_run(&want, &got);
+            check_same_run(&want, &got);
             run_release(&want);
             run_release(&got);
         }
@@ -168,7 +101,7 @@ static void test_needs(void **state) {
                 run_options_t one = {.gradients = 1u << i, .only_needed = true};
                 if (!want.io.gin[i].data) continue;
                 run_make(&got, c, backends[b], &one);
-                same_run(&want, &got);
+                check_same_run(&want, &got);
                 run_release(&got);
             }
             run_release(&want);
@@ -185,7 +118,7 @@ static void test_threads(void **state) {
         for (int threads = 2; threads <= 3; threads++) {
             omp_set_num_threads(threads);
             run_make(&other, op_case_at(n), &backend_cpu, &all);
-            same_run(&one, &other);
+            check_same_run(&one, &other);
             run_release(&other);
         }
         run_release(&one);
