@@ -133,7 +133,7 @@ static void test_wrong_splice(void **state) {
     wrong[SPLICE_X].dim[0] = 6;
     refused(OP_SPLICE, &good, wrong, "input x has 6");
     wrong[SPLICE_X] = shape(DT_F64, 7, 4);
-    refused(OP_SPLICE, &good, wrong, "input x");
+    refused(OP_SPLICE, &good, wrong, "input T is f32, not f64");
 }
 
 static void test_wrong_others(void **state) {
