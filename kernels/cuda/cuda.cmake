@@ -11,3 +11,10 @@ add_library(graft_cuda OBJECT ${CUDA_SRC})
 set_target_properties(graft_cuda PROPERTIES CUDA_ARCHITECTURES "80-real;90" CUDA_SEPARABLE_COMPILATION OFF)
 target_compile_options(graft_cuda PRIVATE -Werror=all-warnings -Xcompiler=-Wall,-Wextra,-Wshadow,-Werror)
 target_link_libraries(graft_cuda PUBLIC graft_base CUDA::cudart CUDA::cublasLt)
+
+# The communicator between devices.
+find_library(NCCL_LIB nccl PATHS ${CUDAToolkit_LIBRARY_DIR} REQUIRED)
+find_path(NCCL_INCLUDE nccl.h PATHS ${CUDAToolkit_INCLUDE_DIRS} REQUIRED)
+add_library(graft_nccl OBJECT train/comm/comm_nccl.c)
+target_include_directories(graft_nccl SYSTEM PRIVATE ${NCCL_INCLUDE})
+target_link_libraries(graft_nccl PUBLIC ${NCCL_LIB} CUDA::cudart)

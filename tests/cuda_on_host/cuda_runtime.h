@@ -9,6 +9,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include "tests/cuda_on_host/block.hpp"
+#include "tests/cuda_on_host/cuda_runtime_api.h"
 
 #define __global__
 #define __device__
@@ -54,26 +55,10 @@ ON_HOST_MIN_MAX(long long)
 ON_HOST_MIN_MAX(unsigned long long)
 #undef ON_HOST_MIN_MAX
 
-typedef enum cudaError {
-    cudaSuccess = 0,
-    cudaErrorInvalidValue = 1,
-    cudaErrorMemoryAllocation = 2,
-    cudaErrorNoDevice = 100,
-    cudaErrorInvalidDevice = 101,
-    cudaErrorNotReady = 600,
-    cudaErrorStreamCaptureUnsupported = 900,
-} cudaError_t;
-const char *cudaGetErrorString(cudaError_t e);
-const char *cudaGetErrorName(cudaError_t e);
-cudaError_t cudaGetLastError(void);
-cudaError_t cudaPeekAtLastError(void);
-
-typedef struct CUstream_st *cudaStream_t;
-typedef struct CUevent_st *cudaEvent_t;
 typedef struct CUgraph_st *cudaGraph_t;
 typedef struct CUgraphExec_st *cudaGraphExec_t;
 
-/* ---- devices: eight of them, like an A100 with less memory ---------------------------------------------------- */
+/* ---- devices: eight of them (CUDA_ON_HOST_DEVICES), like an A100 with less memory ---------------------------------------------------- */
 
 struct cudaDeviceProp {
     char name[256];
@@ -88,8 +73,6 @@ enum cudaDeviceAttr {
     cudaDevAttrMaxSharedMemoryPerBlockOptin = 97,
 };
 cudaError_t cudaGetDeviceCount(int *count);
-cudaError_t cudaSetDevice(int device);
-cudaError_t cudaGetDevice(int *device);
 cudaError_t cudaGetDeviceProperties(cudaDeviceProp *p, int device);
 cudaError_t cudaDeviceGetAttribute(int *value, cudaDeviceAttr attr, int device);
 cudaError_t cudaDriverGetVersion(int *version);
@@ -120,29 +103,6 @@ cudaError_t cudaMemsetAsync(void *p, int value, size_t bytes, cudaStream_t s);
 
 /* ---- streams, events, graphs ------------------------------------------------------------------------------------- */
 
-#define cudaStreamDefault      0u
-#define cudaStreamNonBlocking  1u
-#define cudaEventDefault       0u
-#define cudaEventBlockingSync  1u
-#define cudaEventDisableTiming 2u
-cudaError_t cudaStreamCreate(cudaStream_t *s);
-cudaError_t cudaStreamCreateWithFlags(cudaStream_t *s, unsigned flags);
-cudaError_t cudaStreamDestroy(cudaStream_t s);
-cudaError_t cudaStreamSynchronize(cudaStream_t s);
-cudaError_t cudaStreamQuery(cudaStream_t s);
-cudaError_t cudaStreamWaitEvent(cudaStream_t s, cudaEvent_t e, unsigned flags);
-cudaError_t cudaEventCreate(cudaEvent_t *e);
-cudaError_t cudaEventCreateWithFlags(cudaEvent_t *e, unsigned flags);
-cudaError_t cudaEventDestroy(cudaEvent_t e);
-cudaError_t cudaEventRecord(cudaEvent_t e, cudaStream_t s);
-cudaError_t cudaEventSynchronize(cudaEvent_t e);
-cudaError_t cudaEventQuery(cudaEvent_t e);
-
-enum cudaStreamCaptureMode {
-    cudaStreamCaptureModeGlobal,
-    cudaStreamCaptureModeThreadLocal,
-    cudaStreamCaptureModeRelaxed
-};
 enum cudaStreamCaptureStatus {
     cudaStreamCaptureStatusNone,
     cudaStreamCaptureStatusActive,
@@ -160,4 +120,6 @@ cudaError_t cudaGraphDestroy(cudaGraph_t g);
 namespace on_host {
 /* Does the work now, or keeps it for the graph that `s` is captured into. */
 void enqueue(cudaStream_t s, std::function<void()> work);
+/* From now on the stream gets nowhere: events behind this are never ready, and whoever waits for it waits for ever. */
+void stall(cudaStream_t s);
 } // namespace on_host

@@ -2,10 +2,16 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
+#include <utility>
 #include <vector>
 #include "tests/cuda_on_host/memory.hpp"
 
-enum { DEVICES = 8 };
+/* Eight of them, or CUDA_ON_HOST_DEVICES of the environment. */
+static int devices() {
+    const char *n = getenv("CUDA_ON_HOST_DEVICES");
+    return n ? atoi(n) : 8;
+}
 static const size_t DEVICE_BYTES = (size_t)4 << 30;
 
 typedef std::vector<std::function<void()>> work_t;
@@ -18,13 +24,16 @@ struct CUgraphExec_st {
 };
 struct CUstream_st {
     CUgraph_st *captured; /* NULL: none under way */
+    bool stalled;
 };
 struct CUevent_st {
-    int unused;
+    bool stalled; /* as the stream was when this was recorded */
 };
 
-static cudaError_t last_error;
-static int present_device, captures;
+static thread_local cudaError_t last_error;
+static thread_local int present_device;
+static thread_local cudaStreamCaptureMode capture_mode = cudaStreamCaptureModeGlobal;
+static int captures;
 
 static cudaError_t answer(cudaError_t e) {
     if (e != cudaSuccess) last_error = e;
@@ -39,6 +48,10 @@ void on_host::enqueue(cudaStream_t s, std::function<void()> work) {
     if (captures && !s) fail("work for the default stream while another is captured");
     memory_open_t open;
     work();
+}
+
+void on_host::stall(cudaStream_t s) {
+    s->stalled = true;
 }
 
 const char *cudaGetErrorName(cudaError_t e) {
@@ -75,11 +88,11 @@ cudaError_t cudaPeekAtLastError(void) {
 /* ---- devices ----------------------------------------------------------------------------------------------------- */
 
 cudaError_t cudaGetDeviceCount(int *count) {
-    *count = DEVICES;
+    *count = devices();
     return cudaSuccess;
 }
 cudaError_t cudaSetDevice(int device) {
-    if (device < 0 || device >= DEVICES) return answer(cudaErrorInvalidDevice);
+    if (device < 0 || device >= devices()) return answer(cudaErrorInvalidDevice);
     present_device = device;
     return cudaSuccess;
 }
@@ -87,8 +100,13 @@ cudaError_t cudaGetDevice(int *device) {
     *device = present_device;
     return cudaSuccess;
 }
+cudaError_t cudaDeviceGetPCIBusId(char *id, int size, int device) {
+    if (device < 0 || device >= devices()) return answer(cudaErrorInvalidDevice);
+    snprintf(id, (size_t)size, "0000:%02X:00.0", device + 1);
+    return cudaSuccess;
+}
 cudaError_t cudaGetDeviceProperties(cudaDeviceProp *p, int device) {
-    if (device < 0 || device >= DEVICES) return answer(cudaErrorInvalidDevice);
+    if (device < 0 || device >= devices()) return answer(cudaErrorInvalidDevice);
     *p = {};
     snprintf(p->name, sizeof p->name, "host processor in place of a GPU");
     p->totalGlobalMem = DEVICE_BYTES;
@@ -210,15 +228,17 @@ cudaError_t cudaStreamDestroy(cudaStream_t s) {
     return cudaSuccess;
 }
 cudaError_t cudaStreamSynchronize(cudaStream_t s) {
+    while (s && s->stalled) pause();
     return s && s->captured ? answer(cudaErrorStreamCaptureUnsupported) : cudaSuccess;
 }
 cudaError_t cudaStreamQuery(cudaStream_t s) {
-    return cudaStreamSynchronize(s);
+    return s && s->stalled ? cudaErrorNotReady : cudaStreamSynchronize(s);
 }
 cudaError_t cudaDeviceSynchronize(void) {
     return captures ? answer(cudaErrorStreamCaptureUnsupported) : cudaSuccess;
 }
-cudaError_t cudaStreamWaitEvent(cudaStream_t, cudaEvent_t, unsigned) {
+cudaError_t cudaStreamWaitEvent(cudaStream_t s, cudaEvent_t e, unsigned) {
+    if (s) s->stalled |= e->stalled;
     return cudaSuccess;
 }
 cudaError_t cudaEventCreateWithFlags(cudaEvent_t *e, unsigned flags) {
@@ -233,14 +253,21 @@ cudaError_t cudaEventDestroy(cudaEvent_t e) {
     delete e;
     return cudaSuccess;
 }
-cudaError_t cudaEventRecord(cudaEvent_t, cudaStream_t) {
+cudaError_t cudaEventRecord(cudaEvent_t e, cudaStream_t s) {
+    e->stalled = s && s->stalled;
     return cudaSuccess;
 }
-cudaError_t cudaEventSynchronize(cudaEvent_t) {
-    return captures ? answer(cudaErrorStreamCaptureUnsupported) : cudaSuccess;
+cudaError_t cudaEventSynchronize(cudaEvent_t e) {
+    while (e->stalled) pause();
+    return captures && capture_mode != cudaStreamCaptureModeRelaxed ? answer(cudaErrorStreamCaptureUnsupported)
+                                                                    : cudaSuccess;
 }
 cudaError_t cudaEventQuery(cudaEvent_t e) {
-    return cudaEventSynchronize(e);
+    return e->stalled ? cudaErrorNotReady : cudaEventSynchronize(e);
+}
+cudaError_t cudaThreadExchangeStreamCaptureMode(cudaStreamCaptureMode *mode) {
+    std::swap(*mode, capture_mode);
+    return cudaSuccess;
 }
 
 cudaError_t cudaStreamBeginCapture(cudaStream_t s, cudaStreamCaptureMode mode) {

@@ -3,7 +3,9 @@
  * which knows nothing of ranks: equality on every rank count follows. Vectors are on a device where the program has
  * one, so that the same checks run on the host, on emulated devices and on real ones.
  * With `die R`, `fail R`, `hang R`: rank R fails in that way, to check exit codes and how long the end takes;
- * `absent R`: rank R does not come to a sum of the data communicator. */
+ * `absent R`: rank R does not come to a sum of the data communicator; with R beyond the ranks all come, and go on
+ * without asking for it, so that a fault of the communicator itself (tests/cuda_on_host/nccl.h) is found by the
+ * watchdog. `alone R`: the same as `data`, but ranks may not share a device. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -49,6 +51,23 @@ static status_t put(const side_t *s, float *v, const float *host, int64_t n) {
     return device_sync(s->device, "input");
 }
 
+/* On any device, by way of the host: what is tested is the tree, not an addition. */
+static void add(device_t *d, float *y, const float *x, int64_t n) {
+    size_t bytes = (size_t)n * sizeof(float);
+    float *a = malloc(bytes), *b = malloc(bytes);
+    if (!a || !b) abort();
+    device_download(d, a, y, bytes);
+    device_download(d, b, x, bytes);
+    if (device_sync(d, "add") != ST_OK) abort();
+    for (int64_t i = 0; i < n; i++) a[i] += b[i];
+    device_upload(d, y, a, bytes);
+    if (device_sync(d, "add") != ST_OK) abort();
+    free(a);
+    free(b);
+}
+
+static const vector_calls_t by_host = {.add = add};
+
 static status_t tree_step(comm_t *c, const side_t *s, tree_t *t, int64_t M, int64_t n, float *host, float *out) {
     int64_t lo, hi, span = 1;
     while (span < M) span *= 2;
@@ -77,7 +96,7 @@ static status_t check_tree(comm_t *c, const side_t *s, int64_t n) {
     void *out = NULL, *host = malloc((size_t)n * sizeof(float));
     if (!host) return st_nomem("result", (size_t)n * sizeof(float));
     TRY(device_alloc(s->device, (size_t)n * sizeof(float), "result", &out));
-    status_t st = tree_open(s->data, NULL, n, &t);
+    status_t st = tree_open(s->data, &by_host, n, &t);
     for (int64_t M = 1; M <= MAX_MICRO && st == ST_OK; M++) st = comm_agree(c, tree_step(c, s, t, M, n, host, out));
     free(host);
     tree_close(t);
@@ -227,11 +246,11 @@ static status_t misbehave(comm_t *c, const char *how, int who) {
 }
 
 /* Ranks take the node's devices in turn, as many ranks to a device as there are. */
-static status_t side_open(comm_t *c, int seconds, side_t *s) {
+static status_t side_open(comm_t *c, bool share, int seconds, side_t *s) {
     char why[160];
     int devices = cuda_count(why, sizeof why);
     TRY(comm_agree(c, devices ? cuda_open(comm_local_rank(c) % devices, &s->device) : ST_OK));
-    return comm_data_open(c, &(comm_data_options_t){s->device, true, seconds}, &s->data);
+    return comm_data_open(c, &(comm_data_options_t){s->device, share, seconds}, &s->data);
 }
 
 static status_t absent(comm_t *c, const side_t *s, int who) {
@@ -241,12 +260,15 @@ static status_t absent(comm_t *c, const side_t *s, int who) {
     if (comm_rank(c) == who) sleep(60);
     comm_data_allreduce(s->data, v, 1000);
     comm_data_join(s->data);
+    if (who >= comm_size(c)) sleep(20); /* not asking NCCL */
     return comm_agree(c, device_sync(s->device, "sum"));
 }
 
 static status_t data_side(comm_t *c, const char *how, int who) {
     side_t s = {NULL, NULL};
-    status_t st = side_open(c, who < 0 ? 0 : 3, &s);
+    /* faults are rank 1's: its watchdog is to be the first to see */
+    int seconds = who < 0 ? 0 : who >= comm_size(c) && comm_rank(c) != 1 ? 30 : 3;
+    status_t st = side_open(c, strcmp(how, "alone") != 0, seconds, &s);
     if (st == ST_OK && strcmp(how, "absent") == 0) st = absent(c, &s, who);
     for (int64_t n = 1; st == ST_OK && n <= 150000; n = n * 7 + 1) st = check_data(c, &s, n);
     if (st == ST_OK) st = check_tree(c, &s, 7);
@@ -265,7 +287,7 @@ int main(int argc, char **argv) {
     }
     const char *how = argc > 1 ? argv[1] : "";
     int who = argc > 2 ? atoi(argv[2]) : -1;
-    if (strcmp(how, "data") == 0 || strcmp(how, "absent") == 0) {
+    if (strcmp(how, "data") == 0 || strcmp(how, "absent") == 0 || strcmp(how, "alone") == 0) {
         st = data_side(c, how, who);
     } else if (argc > 1) {
         st = misbehave(c, how, who);

@@ -2,24 +2,7 @@
 # usage: run_mpi.sh PROGRAM: runs tests/dist/mpi_tree.c on several rank counts, with and without failing ranks.
 set -u
 program=$1
-log=$(mktemp)
-trap 'rm -f "$log"' EXIT
-failed=0
-
-# expect CODE SECONDS TEXT RANKS [ARGUMENT...]: exit code, time limit, and exactly one line of output that has TEXT
-expect() {
-    code=$1 limit=$2 text=$3 ranks=$4
-    shift 4
-    start=$(date +%s)
-    timeout 60 mpirun --allow-run-as-root --oversubscribe -n "$ranks" "$program" "$@" >"$log" 2>&1
-    rc=$?
-    took=$(($(date +%s) - start))
-    if [ $rc -ne "$code" ] || [ $took -gt "$limit" ] || [ "$(grep -c "$text" "$log")" -ne 1 ]; then
-        echo "FAILED: $ranks ranks, arguments '$*': exit code $rc (want $code), $took s (limit $limit)"
-        cat "$log"
-        failed=1
-    fi
-}
+. "$(dirname "$0")/expect.sh"
 
 for ranks in 1 2 3 4; do
     expect 0 60 "^ok $ranks ranks" $ranks

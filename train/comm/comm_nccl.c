@@ -13,7 +13,7 @@
 #include "train/comm/comm_impl.h"
 
 #define BUCKET ((int64_t)1 << 24) /* floats of one all-reduce: 64 MiB use the whole bandwidth of any link */
-enum { SPIN_NS = 1000000, NAP_NS = 50000, BUS_BYTES = 32 };
+enum { SPIN_NS = 1000000, NAP_NS = 50000, LOCK_NS = 300000000, BUS_BYTES = 32 };
 
 typedef struct nccl {
     comm_data_t base; /* first: comm_data_t * and nccl_t * are the same address */
@@ -231,9 +231,15 @@ static status_t nccl_health(void *arg) {
     return st;
 }
 
-/* The process ends next. The lock is not asked for: who holds it may be stuck, which this call is to end. */
+/* The process ends next. The lock is never given back, so that the other thread does not use what is gone; it is not
+ * waited for long, as who holds it may be stuck inside NCCL, which this ends. */
 static void nccl_abort(void *arg) {
-    const nccl_t *n = arg;
+    nccl_t *n = arg;
+    struct timespec until;
+    clock_gettime(CLOCK_REALTIME, &until);
+    until.tv_nsec += LOCK_NS;
+    if (until.tv_nsec >= 1000000000) until.tv_sec++, until.tv_nsec -= 1000000000;
+    (void)pthread_mutex_timedlock(&n->lock, &until);
     (void)ncclCommAbort(n->comm);
 }
 
