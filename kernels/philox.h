@@ -33,7 +33,8 @@ typedef enum rng_stream {
 } rng_stream_t;
 
 /* Four 32-bit words for (seed, stream, step, index). */
-static inline HOST_DEVICE void rng_words(uint64_t seed, rng_stream_t stream, uint64_t step, uint64_t index, uint32_t out[4]) {
+static inline HOST_DEVICE void rng_words(uint64_t seed, rng_stream_t stream, uint64_t step, uint64_t index,
+                                         uint32_t out[4]) {
     const uint32_t key[2] = {(uint32_t)seed, (uint32_t)(seed >> 32) ^ ((uint32_t)stream * 0x85EBCA6Bu)};
     const uint32_t ctr[4] = {(uint32_t)index, (uint32_t)(index >> 32), (uint32_t)step, (uint32_t)(step >> 32)};
     philox4x32(ctr, key, out);

@@ -123,7 +123,8 @@ template <int groups> __device__ __forceinline__ void async_wait() {
     asm volatile("cp.async.wait_group %0;\n" ::"n"(groups) : "memory");
 }
 
-/* ---- tensor cores: D[16,8] += A[16,16] B[16,8], bfloat16 into float, one warp ------------------------------------- */
+/* ---- tensor cores: D[16,8] += A[16,16] B[16,8], bfloat16 into float, one warp -------------------------------------
+ */
 
 /* Where element (row, col) lives (PTX ISA, m16n8k16): with g = lane / 4 and t = lane % 4,
  * D: d[0] (g, 2t) d[1] (g, 2t+1) d[2] (g+8, 2t) d[3] (g+8, 2t+1)
