@@ -60,6 +60,36 @@ static void shares_cover_and_have_owners(void **state) {
         }
 }
 
+/* Shares of ZeRO-1 are aligned and, but for the last one, equal. */
+static void vectors_are_shared_out(void **state) {
+    (void)state;
+    for (int64_t n = 0; n < 2000; n += n < 100 ? 1 : 37)
+        for (int size = 1; size <= MAX_RANKS; size++) {
+            int64_t end = 0, first, count, each;
+            comm_data_share(n, size, 0, &first, &each);
+            for (int r = 0; r < size; r++) {
+                comm_data_share(n, size, r, &first, &count);
+                assert_int_equal(first, end);
+                assert_int_equal(first % 32, 0);
+                assert_true(count >= 0 && (count == each || r == size - 1));
+                end = first + count;
+            }
+            assert_int_equal(end, n);
+            assert_true(count - each < 32 * size || size == 1);
+        }
+}
+
+/* The vectors that are reserved are as many as the tree's definition leaves at once, and one more. */
+static void few_nodes_are_needed(void **state) {
+    (void)state;
+    assert_int_equal(tree_nodes(0, 0), 1);
+    assert_int_equal(tree_nodes(0, 1), 2);
+    assert_int_equal(tree_nodes(0, 8), 4); /* 4 + 2 + 1 and the leaf that follows */
+    assert_int_equal(tree_nodes(0, 64), 7);
+    assert_int_equal(tree_nodes(1, 8), 5); /* 1, 2..3, 4..5, 6 and 7 */
+    assert_int_equal(tree_nodes(31, 33), 3);
+}
+
 static void schedule_gives_the_tree(void **state) {
     (void)state;
     for (int64_t M = 1; M <= MAX_MICRO; M++)
@@ -150,10 +180,9 @@ static void agreement_of_one_keeps_status_and_message(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(shares_cover_and_have_owners),
-        cmocka_unit_test(schedule_gives_the_tree),
-        cmocka_unit_test(one_rank_sums_the_tree),
-        cmocka_unit_test(agreement_of_one_keeps_status_and_message),
+        cmocka_unit_test(shares_cover_and_have_owners), cmocka_unit_test(vectors_are_shared_out),
+        cmocka_unit_test(few_nodes_are_needed),         cmocka_unit_test(schedule_gives_the_tree),
+        cmocka_unit_test(one_rank_sums_the_tree),       cmocka_unit_test(agreement_of_one_keeps_status_and_message),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

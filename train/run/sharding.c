@@ -2,42 +2,30 @@
 #include <stdlib.h>
 #include <string.h>
 #include "kernels/buf.h"
-#include "train/comm/comm_data.h"
 
 void sharding_share(const comm_t *c, int64_t n, int64_t *first, int64_t *count) {
     comm_data_share(n, comm_size(c), comm_rank(c), first, count);
 }
 
-/* The weights of one share, in as few messages as their places allow: windows lie outside of the blob. */
-static status_t publish_share(comm_t *c, const param_set_t *params, int root, int64_t first, int64_t n) {
-    float *run = NULL;
-    int64_t length = 0;
-    for (int64_t i = 0; i < params->count; i++) {
-        const param_t *p = &params->item[i];
-        if (!p->trainable) continue;
-        int64_t lo = p->offset, hi = lo + view_count(&p->value);
+/* The values of a window lie outside of the blob, so their shares go to the others piece by piece. */
+static void publish_window(comm_data_t *d, const param_t *p, int64_t n) {
+    for (int rank = 0; rank < comm_size(comm_data_control(d)); rank++) {
+        int64_t first, count, lo = p->offset, hi = lo + view_count(&p->value);
+        comm_data_share(n, comm_size(comm_data_control(d)), rank, &first, &count);
         if (lo < first) lo = first;
-        if (hi > first + n) hi = first + n;
-        if (lo >= hi) continue;
-        float *data = (float *)p->value.data + (lo - p->offset);
-        if (run && run + length == data) {
-            length += hi - lo;
-            continue;
-        }
-        if (run) TRY(comm_bcast(c, run, length * (int64_t)sizeof *run, root));
-        run = data;
-        length = hi - lo;
+        if (hi > first + count) hi = first + count;
+        if (lo < hi) comm_data_bcast(d, (float *)p->value.data + (lo - p->offset), hi - lo, rank);
     }
-    return run ? comm_bcast(c, run, length * (int64_t)sizeof *run, root) : ST_OK;
 }
 
-status_t sharding_publish(comm_t *c, const param_set_t *params) {
-    for (int rank = 0; rank < comm_size(c); rank++) {
-        int64_t first, n;
-        comm_data_share(params->n_trainable, comm_size(c), rank, &first, &n);
-        TRY(publish_share(c, params, rank, first, n));
-    }
-    return ST_OK;
+void sharding_publish(comm_data_t *d, const param_set_t *params) {
+    comm_data_all_gather(d, params->trainable, params->n_trainable);
+    comm_data_begin(d);
+    for (int64_t i = 0; i < params->count; i++)
+        if (params->item[i].trainable && params->item[i].window_of >= 0)
+            publish_window(d, &params->item[i], params->n_trainable);
+    comm_data_end(d);
+    comm_data_join(d);
 }
 
 static status_t receive(comm_t *c, const adamw_t *a, int64_t n_trainable, float *all) {

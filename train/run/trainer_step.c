@@ -136,7 +136,7 @@ status_t trainer_step(trainer_t *t, step_result_t *r, bool *ended) {
     TRY(t->tree ? gradients_canonical(t) : gradients_fast(t));
     TRY(comm_sum_f64(t->comm, t->micro_stats, 2 * t->plan.pack.n_micro));
     TRY(comm_agree(t->comm, update(t, r)));
-    if (t->sharded) TRY(sharding_publish(t->comm, &t->loaded.model.params));
+    if (t->sharded) sharding_publish(t->vectors, &t->loaded.model.params);
     r->seconds = now() - began;
     return ST_OK;
 }
