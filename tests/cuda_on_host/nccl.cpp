@@ -272,6 +272,11 @@ ncclResult_t ncclAllGather(const void *from, void *to, size_t count, ncclDataTyp
 /* ---- communicators --------------------------------------------------------------------------------------------------
  */
 
+ncclResult_t ncclGetVersion(int *version) {
+    *version = 22809;
+    return ncclSuccess;
+}
+
 ncclResult_t ncclGetUniqueId(ncclUniqueId *id) {
     static int made;
     struct timespec t;

@@ -43,6 +43,7 @@ typedef struct {
 typedef enum { ncclSum = 0 } ncclRedOp_t;
 typedef enum { ncclFloat32 = 7 } ncclDataType_t;
 
+ncclResult_t ncclGetVersion(int *version);
 ncclResult_t ncclGetUniqueId(ncclUniqueId *id);
 /* Only blocking = 0 is known. */
 ncclResult_t ncclCommInitRankConfig(ncclComm_t *comm, int ranks, ncclUniqueId id, int rank, ncclConfig_t *config);

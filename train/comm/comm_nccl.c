@@ -286,12 +286,23 @@ static status_t open_queue(nccl_t *n) {
     return check_cuda(cudaEventCreateWithFlags(&n->done, cudaEventDisableTiming), "cudaEventCreateWithFlags");
 }
 
+/* Threads of these versions can wait for each other for ever. */
+static status_t look_at_version(const nccl_t *n) {
+    int version = 0;
+    TRY(check_nccl(n, ncclGetVersion(&version), "ncclGetVersion"));
+    if (n->base.comm->rank == 0 && version >= 22803 && version <= 22808)
+        fprintf(stderr, "graft: warning: NCCL %d.%d.%d is known to hang; use 2.28.9 or later\n", version / 10000,
+                version / 100 % 100, version % 100);
+    return ST_OK;
+}
+
 /* All ranks meet in here. */
 static status_t connect(nccl_t *n) {
     comm_t *c = n->base.comm;
     ncclUniqueId id;
     memset(&id, 0, sizeof id);
-    status_t st = c->rank ? ST_OK : check_nccl(n, ncclGetUniqueId(&id), "ncclGetUniqueId");
+    status_t st = look_at_version(n);
+    if (st == ST_OK && !c->rank) st = check_nccl(n, ncclGetUniqueId(&id), "ncclGetUniqueId");
     TRY(comm_agree(c, st));
     TRY(comm_bcast(c, &id, sizeof id, 0));
     ncclConfig_t config = NCCL_CONFIG_INITIALIZER;
