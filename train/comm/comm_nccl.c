@@ -24,7 +24,6 @@ typedef struct nccl {
     int64_t limit_ns;
     pthread_mutex_t lock; /* of the communicator, `done` and what follows */
     bool pending;         /* the watch has not seen `done` yet */
-    bool watched;         /* the watching thread has been set up */
     /* of the last operation; read by the watch without the lock when this thread is stuck inside NCCL */
     _Atomic(const char *) op;
     _Atomic int64_t since_ns;
@@ -215,13 +214,10 @@ static status_t look(nccl_t *n) {
 
 static status_t nccl_health(void *arg) {
     nccl_t *n = arg;
-    if (!n->watched) {
-        /* a recording of the device's stream must not fail because this thread asks about an event */
-        enum cudaStreamCaptureMode mode = cudaStreamCaptureModeRelaxed;
-        TRY(check_cuda(cudaSetDevice(n->base.device->ordinal), "cudaSetDevice"));
-        TRY(check_cuda(cudaThreadExchangeStreamCaptureMode(&mode), "cudaThreadExchangeStreamCaptureMode"));
-        n->watched = true;
-    }
+    /* this thread's own settings; a recording of the device's stream must not fail because it asks about an event */
+    enum cudaStreamCaptureMode mode = cudaStreamCaptureModeRelaxed;
+    TRY(check_cuda(cudaSetDevice(n->base.device->ordinal), "cudaSetDevice"));
+    TRY(check_cuda(cudaThreadExchangeStreamCaptureMode(&mode), "cudaThreadExchangeStreamCaptureMode"));
     if (pthread_mutex_trylock(&n->lock)) {
         int64_t late = comm_now_ns() - atomic_load(&n->since_ns) - n->limit_ns;
         return late > 0 ? too_late(n, atomic_load(&n->op)) : ST_OK;
