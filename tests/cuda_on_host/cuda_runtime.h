@@ -58,7 +58,8 @@ ON_HOST_MIN_MAX(unsigned long long)
 typedef struct CUgraph_st *cudaGraph_t;
 typedef struct CUgraphExec_st *cudaGraphExec_t;
 
-/* ---- devices: eight of them (CUDA_ON_HOST_DEVICES), like an A100 with less memory ---------------------------------------------------- */
+/* ---- devices: eight of them (CUDA_ON_HOST_DEVICES), like an A100 with less memory
+ * ---------------------------------------------------- */
 
 struct cudaDeviceProp {
     char name[256];
