@@ -79,7 +79,8 @@ __device__ __forceinline__ place_t find_place(const int32_t *cu, int sequences, 
     return at;
 }
 
-/* ---- keys of a sequence, in tiles: those of its prefix, then its own ----------------------------------------------- */
+/* ---- keys of a sequence, in tiles: those of its prefix, then its own -----------------------------------------------
+ */
 
 /* Tile n of the keys that the queries before `seen` of sequence s see, for one key head. */
 typedef struct key_tile {
@@ -124,7 +125,8 @@ __device__ __forceinline__ key_tile_t key_tile(const attention_t &a, const key_w
     return t;
 }
 
-/* ---- single numbers of either type --------------------------------------------------------------------------------- */
+/* ---- single numbers of either type ---------------------------------------------------------------------------------
+ */
 
 __device__ __forceinline__ float load_real(const void *p, bool bf16, int64_t i) {
     return bf16 ? to_float(((const bf16_t *)p)[i]) : ((const float *)p)[i];

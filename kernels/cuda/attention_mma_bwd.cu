@@ -4,8 +4,8 @@
  *
  * With queries kept: s = q k^T, dp = do v^T, ds = p (dp - delta), dq += ds k.
  * With keys kept:    s^T = k q^T, dp^T = v do^T, dv += p^T do, dk += ds^T q.
- * The second are the first's transposes, so that p^T and ds^T come out in the layout of left operands and never leave the
- * registers.
+ * The second are the first's transposes, so that p^T and ds^T come out in the layout of left operands and never leave
+ * the registers.
  *
  * Floor: FlashAttention-2 (attention_mma_fwd.cu); 7 products in place of its 5 are the price of equal bits, so at best
  * 0.71 of its backward. */
@@ -20,7 +20,8 @@ static constexpr float LOG2E = 1.44269504f;
 template <int DIM> constexpr int PASSING = DIM > 64 ? 32 : 64;
 
 /* Shared memory: the kept pair, two passing pairs; behind them two times two statistics of passing queries. */
-template <int DIM> constexpr size_t PAIR_BYTES = (size_t)(2 * KEPT + 4 * PASSING<DIM>) * TILE_STRIDE<DIM> * sizeof(bf16_t);
+template <int DIM>
+constexpr size_t PAIR_BYTES = (size_t)(2 * KEPT + 4 * PASSING<DIM>)*TILE_STRIDE<DIM> * sizeof(bf16_t);
 
 /* p and dp become ds. s: scores, p = 2^(scale s - lse), 0 beyond `sees` rows of the other kind for row g and `sees` +
  * step for row g + 8. */

@@ -1,10 +1,11 @@
-/* Forward with tensor cores (FlashAttention-2, Dao 2023): a block has a tile of queries of one head, a warp 16 FRAGMENTS
- * of its rows; keys and values pass by in tiles of KEYS rows, first those of the prefix, then the sequence's own as far
- * as the causal mask lets the tile see. Values are copied while scores are made, the next keys while values are used.
+/* Forward with tensor cores (FlashAttention-2, Dao 2023): a block has a tile of queries of one head, a warp 16
+ * FRAGMENTS of its rows; keys and values pass by in tiles of KEYS rows, first those of the prefix, then the sequence's
+ * own as far as the causal mask lets the tile see. Values are copied while scores are made, the next keys while values
+ * are used.
  *
- * Floor: FlashAttention-2 on an H100, forward and backward together 257 TFLOP/s at head size 64 and 294 at 128 with 4,096
- * tokens. Two fragments a warp make 13 multiplications per byte of shared memory; an A100 asks for 8 to keep its tensor
- * cores busy, one fragment would make 7. */
+ * Floor: FlashAttention-2 on an H100, forward and backward together 257 TFLOP/s at head size 64 and 294 at 128 with
+ * 4,096 tokens. Two fragments a warp make 13 multiplications per byte of shared memory; an A100 asks for 8 to keep its
+ * tensor cores busy, one fragment would make 7. */
 #include "kernels/cuda/attention_tile.cuh"
 
 /* Running maximum and sum of exponentials of a lane's two rows of a fragment, to base 2. The sum is the lane's own part
@@ -120,16 +121,15 @@ static __global__ void __launch_bounds__(MMA_THREADS) forward_mma(attention_t a)
             if (row >= at.count) continue;
             put_fragment_row<DIM>((bf16_t *)a.o + (first + row) * q_stride + h * DIM, true, false, o[m], half,
                                   1.0f / sum);
-            if (lane_id() % 4 == 0)
-                a.lse[(first + row) * a.heads + h] = LN2 * state[m].max[half] + logf(sum);
+            if (lane_id() % 4 == 0) a.lse[(first + row) * a.heads + h] = LN2 * state[m].max[half] + logf(sum);
         }
 }
 
 template <int DIM, int FRAGMENTS, int KEYS> static void forward_of(const attention_t *a, cudaStream_t stream) {
     constexpr int QUERIES = MMA_WARPS * 16 * FRAGMENTS;
     int64_t blocks = attention_slots(a->rows, QUERIES, a->sequences) * a->heads;
-    launch(stream, dim3((unsigned)blocks), dim3(MMA_THREADS),
-           (QUERIES + 2 * KEYS) * TILE_STRIDE<DIM> * sizeof(bf16_t), forward_mma<DIM, FRAGMENTS, KEYS>, *a);
+    launch(stream, dim3((unsigned)blocks), dim3(MMA_THREADS), (QUERIES + 2 * KEYS) * TILE_STRIDE<DIM> * sizeof(bf16_t),
+           forward_mma<DIM, FRAGMENTS, KEYS>, *a);
 }
 
 bool attention_has_mma(int dim) {

@@ -32,16 +32,9 @@ static size_t shared_bytes_of(int dim) {
 }
 
 __device__ __forceinline__ tiles_t make_tiles(int dim) {
-    tiles_t t;
-    t.stride = row_stride(dim);
-    size_t kept = (size_t)(ROWS * t.stride), passing = (size_t)(STREAM * t.stride), scores = ROWS * SCORE_STRIDE;
-    shared_t<float> all = shared_dynamic<float>(0, 2 * kept + 2 * passing + scores);
-    t.kept = all;
-    t.kept2 = all + kept;
-    t.passing = all + 2 * kept;
-    t.passing2 = all + (2 * kept + passing);
-    t.scores = all + 2 * (kept + passing);
-    return t;
+    int stride = row_stride(dim), kept = ROWS * stride, passing = STREAM * stride;
+    shared_t<float> all = shared_dynamic<float>(0, 2 * kept + 2 * passing + ROWS * SCORE_STRIDE);
+    return {all, all + kept, all + 2 * kept, all + (2 * kept + passing), all + 2 * (kept + passing), stride};
 }
 
 /* `total` rows of one head as floats, zero from row `count` on. */

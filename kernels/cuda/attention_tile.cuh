@@ -16,8 +16,8 @@ template <int DIM> constexpr int TILE_STRIDE = DIM + 8;
 
 /* ---- from global memory ---------------------------------------------------------------------------------------- */
 
-/* ROWS rows of one head become a tile, zero from row `count` on. bfloat16 comes by asynchronous copies, which the caller
- * commits and waits for; float (a trained prefix) is rounded on the way. */
+/* ROWS rows of one head become a tile, zero from row `count` on. bfloat16 comes by asynchronous copies, which the
+ * caller commits and waits for; float (a trained prefix) is rounded on the way. */
 template <int DIM, int ROWS>
 __device__ __forceinline__ void copy_tile(shared_t<bf16_t> to, const void *from, bool bf16, int64_t from_stride,
                                           int count) {
@@ -49,8 +49,8 @@ __device__ __forceinline__ void copy_tile(shared_t<bf16_t> to, const void *from,
 
 /* Where lane l points load_matrices for 16 rows and 16 columns. In the first order matrices 0 and 1 are the upper and
  * the lower 8 rows (a left operand; with _trans the two blocks of 8 columns of a right operand whose rows are summed
- * over), in the second they are the left and the right 8 columns (two blocks of a right operand whose columns are summed
- * over). */
+ * over), in the second they are the left and the right 8 columns (two blocks of a right operand whose columns are
+ * summed over). */
 template <int DIM> __device__ __forceinline__ int rows_first() {
     int l = lane_id();
     return l % 16 * TILE_STRIDE<DIM> + l / 16 * 8;
@@ -120,7 +120,8 @@ __device__ __forceinline__ void add_weights_by_rows(float (&d)[FRAGMENTS][DIM / 
     }
 }
 
-/* ---- to global memory ---------------------------------------------------------------------------------------------- */
+/* ---- to global memory ----------------------------------------------------------------------------------------------
+ */
 
 /* Row g or g + 8 (`half`) of a fragment, times `factor`, to `row` (its first column) of a tensor of either type. */
 template <int DIM>
