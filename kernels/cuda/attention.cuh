@@ -112,7 +112,7 @@ __device__ __forceinline__ key_walk_t walk_keys(const attention_t &a, int sequen
     return w;
 }
 
-__device__ __forceinline__ key_tile_t key_tile(const attention_t &a, const key_walk_t &w, int n, int kv, int tile) {
+__device__ __forceinline__ key_tile_t key_tile_at(const attention_t &a, const key_walk_t &w, int n, int kv, int tile) {
     key_tile_t t;
     t.own = n >= w.prefix_tiles;
     t.bf16 = t.own ? a.bf16 : a.prefix_bf16;

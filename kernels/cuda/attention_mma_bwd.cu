@@ -54,7 +54,7 @@ template <int DIM> static __global__ void __launch_bounds__(MMA_THREADS) queries
     shared_t<bf16_t> q = shared_dynamic<bf16_t>(0, (2 * KEPT + 4 * KEYS) * STRIDE), dout = q + KEPT * STRIDE;
     shared_t<bf16_t> passing = dout + KEPT * STRIDE;
     const key_walk_t walk = walk_keys(a, at.sequence, at.first + at.count, KEYS);
-    const key_tile_t start = key_tile(a, walk, 0, kv, KEYS);
+    const key_tile_t start = key_tile_at(a, walk, 0, kv, KEYS);
     copy_tile<DIM, KEPT>(q, (const bf16_t *)a.q + first * q_stride + h * DIM, true, q_stride, at.count);
     copy_tile<DIM, KEPT>(dout, (const bf16_t *)a.gout + first * q_stride + h * DIM, true, q_stride, at.count);
     copy_tile<DIM, KEYS>(passing, start.k, start.bf16, kv_stride, start.count);
@@ -71,10 +71,10 @@ template <int DIM> static __global__ void __launch_bounds__(MMA_THREADS) queries
         delta[half] = real ? a.delta[i] : 0.0f;
     }
     for (int n = 0; n < walk.tiles; n++) {
-        const key_tile_t now = key_tile(a, walk, n, kv, KEYS);
+        const key_tile_t now = key_tile_at(a, walk, n, kv, KEYS);
         shared_t<bf16_t> k = passing + n % 2 * 2 * KEYS * STRIDE, v = k + KEYS * STRIDE;
         if (n + 1 < walk.tiles) {
-            const key_tile_t next = key_tile(a, walk, n + 1, kv, KEYS);
+            const key_tile_t next = key_tile_at(a, walk, n + 1, kv, KEYS);
             shared_t<bf16_t> to = passing + (n + 1) % 2 * 2 * KEYS * STRIDE;
             copy_tile<DIM, KEYS>(to, next.k, next.bf16, kv_stride, next.count);
             copy_tile<DIM, KEYS>(to + KEYS * STRIDE, next.v, next.bf16, kv_stride, next.count);

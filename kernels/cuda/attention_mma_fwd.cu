@@ -78,7 +78,7 @@ static __global__ void __launch_bounds__(MMA_THREADS) forward_mma(attention_t a)
     shared_t<bf16_t> q = shared_dynamic<bf16_t>(0, (QUERIES + 2 * KEYS) * STRIDE);
     shared_t<bf16_t> k = q + QUERIES * STRIDE, v = k + KEYS * STRIDE;
     const key_walk_t walk = walk_keys(a, at.sequence, at.first + at.count, KEYS);
-    const key_tile_t start = key_tile(a, walk, 0, kv, KEYS);
+    const key_tile_t start = key_tile_at(a, walk, 0, kv, KEYS);
     copy_tile<DIM, QUERIES>(q, (const bf16_t *)a.q + first * q_stride + h * DIM, true, q_stride, at.count);
     copy_tile<DIM, KEYS>(k, start.k, start.bf16, kv_stride, start.count);
     async_commit();
@@ -88,7 +88,7 @@ static __global__ void __launch_bounds__(MMA_THREADS) forward_mma(attention_t a)
     softmax_t state[FRAGMENTS];
     for (int m = 0; m < FRAGMENTS; m++) state[m] = {{-INFINITY, -INFINITY}, {0.0f, 0.0f}};
     for (int n = 0; n < walk.tiles; n++) {
-        const key_tile_t now = key_tile(a, walk, n, kv, KEYS);
+        const key_tile_t now = key_tile_at(a, walk, n, kv, KEYS);
         async_wait<0>();
         block_sync();
         copy_tile<DIM, KEYS>(v, now.v, now.bf16, kv_stride, now.count);
@@ -100,7 +100,7 @@ static __global__ void __launch_bounds__(MMA_THREADS) forward_mma(attention_t a)
         async_wait<0>();
         block_sync();
         if (n + 1 < walk.tiles) {
-            const key_tile_t next = key_tile(a, walk, n + 1, kv, KEYS);
+            const key_tile_t next = key_tile_at(a, walk, n + 1, kv, KEYS);
             copy_tile<DIM, KEYS>(k, next.k, next.bf16, kv_stride, next.count);
         }
         async_commit();

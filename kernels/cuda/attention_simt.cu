@@ -104,7 +104,7 @@ static __global__ void __launch_bounds__(THREADS) forward_simt(attention_t a) {
               dim);
     const key_walk_t walk = walk_keys(a, at.sequence, at.first + at.count, STREAM);
     for (int n = 0; n < walk.tiles; n++) {
-        const key_tile_t y = key_tile(a, walk, n, kv, STREAM);
+        const key_tile_t y = key_tile_at(a, walk, n, kv, STREAM);
         load_rows(t.passing, t.stride, STREAM, y.k, y.bf16, kv_stride, y.count, dim);
         load_rows(t.passing2, t.stride, STREAM, y.v, y.bf16, kv_stride, y.count, dim);
         block_sync();
@@ -155,7 +155,7 @@ static __global__ void __launch_bounds__(THREADS) queries_simt(attention_t a) {
     load_rows(t.kept2, t.stride, ROWS, element(a.gout, a.bf16, place), a.bf16, q_stride, at.count, dim);
     const key_walk_t walk = walk_keys(a, at.sequence, at.first + at.count, STREAM);
     for (int n = 0; n < walk.tiles; n++) {
-        const key_tile_t y = key_tile(a, walk, n, kv, STREAM);
+        const key_tile_t y = key_tile_at(a, walk, n, kv, STREAM);
         load_rows(t.passing, t.stride, STREAM, y.k, y.bf16, kv_stride, y.count, dim);
         load_rows(t.passing2, t.stride, STREAM, y.v, y.bf16, kv_stride, y.count, dim);
         block_sync();
