@@ -1,17 +1,20 @@
 #include "kernels/ops/lowrank.h"
 #include <math.h>
-#include "kernels/cpu/cpu.h"
+#include "kernels/cpu/skinny.h"
 #include "kernels/philox.h"
 
-enum { ROWS = 128, LANES = 32, SUM_BLOCK = 4096 };
+enum { ROWS = 128, LANES = 32, SUM_BLOCK = 64 };
 
-/* Rows are cut in chunks. A thread's scratch: mask and drop(x) (or a piece of dx) of a chunk, dt of a chunk, and the
- * row-independent half of the mask's counters. Backward adds one partial dA and dB per chunk, summed in the order of
- * chunks at the end. */
+/* Rows are cut in chunks, and everything of rank r runs on the kernels of skinny.h. Scratch of all threads: A and B
+ * packed, and one partial gradient of either per chunk, as [k, r] and [m, r] with rows of whole vectors, summed in the
+ * order of chunks at the end. A thread's scratch: mask and drop(x) (or a piece of dx) of a chunk, t and dt of a chunk,
+ * and the row-independent half of the mask's counters. */
 typedef struct plan {
     int64_t rows, k, m, r, chunk, chunks;
-    int64_t partial;     /* floats of one chunk's dA and dB */
-    int64_t thread_part; /* floats per thread */
+    int64_t width;                  /* skinny_row(r) */
+    int64_t partial;                /* floats of one chunk's dA and dB */
+    int64_t pack_a, pack_b, shared; /* where the packed matrices lie behind the partials; floats of all */
+    int64_t thread_part;            /* floats per thread */
     bool drop;
     float keep_scale;  /* 1/(1-p) */
     int32_t threshold; /* an element is kept when its 24 bits reach this */
@@ -25,22 +28,39 @@ static plan_t plan_of(const op_io_t *io) {
                 .m = io->in[LOWRANK_B].dim[0]};
     p.chunk = cpu_tile(p.rows, ROWS);
     p.chunks = cpu_parts(p.rows, p.chunk);
-    p.partial = p.r * (p.k + p.m);
-    p.thread_part = ROWS * (2 * p.k + p.r) + 2 * (p.k / 4 + LANES); /* no smaller for fewer rows: chunks differ */
-    p.thread_part += p.thread_part % 2;                             /* keeps the 64-bit counters aligned */
+    p.width = skinny_row(p.r);
+    p.partial = p.width * (p.k + p.m);
+    p.pack_a = p.chunks * p.partial;
+    p.pack_b = p.pack_a + cpu_max(p.k * p.width, p.r * skinny_row(p.k));
+    p.shared = p.pack_b + cpu_max(p.m * p.width, p.r * skinny_row(p.m));
+    p.shared += p.shared % 2;                                           /* keeps the 64-bit counters aligned */
+    p.thread_part = 2 * ROWS * (p.k + p.width) + 2 * (p.k / 4 + LANES); /* no smaller for fewer rows: chunks differ */
+    p.thread_part += p.thread_part % 2;
     p.drop = at->dropout > 0 && io->step && io->step->training;
     p.keep_scale = (float)(1 / (1 - at->dropout));
     p.threshold = (int32_t)ceil(at->dropout * 0x1p24);
     return p;
 }
 
-static int64_t shared_part(const plan_t *p) {
-    return p->chunks * p->partial + (p->chunks * p->partial) % 2;
-}
-
 size_t cpu_lowrank_scratch(const op_io_t *io) {
     plan_t p = plan_of(io);
-    return cpu_scratch_bytes(shared_part(&p), p.thread_part);
+    return cpu_scratch_bytes(p.shared, p.thread_part);
+}
+
+/* A thread's scratch, in parts. */
+typedef struct part {
+    uint64_t *hash;      /* [k/4 + LANES] */
+    float *mask, *piece; /* [ROWS, k] */
+    float *t, *dt;       /* [ROWS, width] */
+} part_t;
+
+static part_t part_of(const op_io_t *io, const plan_t *p) {
+    part_t s = {.hash = (uint64_t *)(void *)cpu_thread_scratch(io, p->shared, p->thread_part)};
+    s.mask = (float *)(s.hash + p->k / 4 + LANES);
+    s.piece = s.mask + ROWS * p->k;
+    s.t = s.piece + ROWS * p->k;
+    s.dt = s.t + ROWS * p->width;
+    return s;
 }
 
 /* philox4x32 of LANES counters that differ in their low halves c0, c1. */
@@ -117,84 +137,137 @@ static void mask_chunk(const op_io_t *io, const plan_t *p, int64_t first, int64_
     for (int64_t n = 0; n < rows; n++) mask_row(io, p, key[first + n], hash, mask + n * p->k);
 }
 
-void cpu_lowrank_fwd(const op_io_t *io) {
+static void forward_chunk(const op_io_t *io, const plan_t *p, int64_t c) {
     const lowrank_attr_t *at = io->attr;
-    const float *y = io->in[LOWRANK_Y].data, *x = io->in[LOWRANK_X].data;
-    const float *a = io->in[LOWRANK_A].data, *b = io->in[LOWRANK_B].data;
+    const float *y = io->in[LOWRANK_Y].data, *scratch = io->scratch;
     float *out = io->out[LOWRANK_OUT].data, *t = io->out[LOWRANK_T].data;
-    const plan_t p = plan_of(io);
-#pragma omp parallel for schedule(static)
-    for (int64_t c = 0; c < p.chunks; c++) {
-        int64_t first = c * p.chunk, rows = cpu_min(p.chunk, p.rows - first);
-        uint64_t *hash = (uint64_t *)cpu_thread_scratch(io, shared_part(&p), p.thread_part);
-        float *mask = (float *)(hash + p.k / 4 + LANES), *dropped = mask + ROWS * p.k;
-        const float *x_chunk = x + first * p.k;
-        if (p.drop) {
-            mask_chunk(io, &p, first, rows, mask, hash);
-            multiply(dropped, x_chunk, mask, rows * p.k);
-            x_chunk = dropped;
-        }
-        if (out != y) memcpy(out + first * p.m, y + first * p.m, (size_t)(rows * p.m) * sizeof *out);
-        cpu_gemm('N', 'T', rows, p.r, p.k, 1.0f, x_chunk, p.k, a, p.k, 0.0f, t + first * p.r, p.r);
-        cpu_gemm('N', 'T', rows, p.m, p.r, (float)at->scale, t + first * p.r, p.r, b, p.r, 1.0f, out + first * p.m,
-                 p.m);
+    int64_t first = c * p->chunk, rows = cpu_min(p->chunk, p->rows - first), m = p->m, k = p->k, r = p->r;
+    const part_t s = part_of(io, p);
+    const float *x = (const float *)io->in[LOWRANK_X].data + first * k;
+    if (p->drop) {
+        mask_chunk(io, p, first, rows, s.mask, s.hash);
+        multiply(s.piece, x, s.mask, rows * k);
+        x = s.piece;
     }
+    if (out != y) memcpy(out + first * m, y + first * m, (size_t)(rows * m) * sizeof *out);
+    const skinny_narrow_t inner = {
+        .a = x, .i_step = k, .l_step = 1, .p = scratch + p->pack_a, .c = s.t, .m = rows, .k = k, .r = r, .factor = 1};
+    skinny_narrow(&inner);
+    for (int64_t n = 0; n < rows; n++) memcpy(t + (first + n) * r, s.t + n * p->width, (size_t)r * sizeof *t);
+    const skinny_wide_t outer = {.t = s.t,
+                                 .p = scratch + p->pack_b,
+                                 .c = out + first * m,
+                                 .m = rows,
+                                 .n = m,
+                                 .r = r,
+                                 .factor = (float)at->scale,
+                                 .acc = true};
+    skinny_wide(&outer);
+}
+
+void cpu_lowrank_fwd(const op_io_t *io) {
+    const plan_t p = plan_of(io);
+    float *scratch = io->scratch;
+    skinny_pack(io->in[LOWRANK_A].data, p.k, p.r, 1, p.k, scratch + p.pack_a);
+    skinny_pack(io->in[LOWRANK_B].data, p.r, p.m, 1, p.r, scratch + p.pack_b);
+#pragma omp parallel for schedule(static)
+    for (int64_t c = 0; c < p.chunks; c++) forward_chunk(io, &p, c);
+}
+
+/* dB of a chunk, as [m, r]. */
+static void gradient_b(const op_io_t *io, const plan_t *p, const part_t *s, int64_t first, int64_t rows, float *db) {
+    const lowrank_attr_t *at = io->attr;
+    const float *t = (const float *)io->out[LOWRANK_T].data + first * p->r;
+    skinny_pack(t, rows, p->r, p->r, 1, s->t);
+    const skinny_narrow_t g = {.a = (const float *)io->gout.data + first * p->m,
+                               .i_step = 1,
+                               .l_step = p->m,
+                               .p = s->t,
+                               .c = db,
+                               .m = p->m,
+                               .k = rows,
+                               .r = p->r,
+                               .factor = (float)at->scale};
+    skinny_narrow(&g);
+}
+
+/* dA of a chunk from dt, as [k, r]. */
+static void gradient_a(const op_io_t *io, const plan_t *p, const part_t *s, int64_t first, int64_t rows, float *da) {
+    const float *x = (const float *)io->in[LOWRANK_X].data + first * p->k;
+    if (p->drop) multiply(s->piece, x, s->mask, rows * p->k);
+    const skinny_narrow_t g = {.a = p->drop ? s->piece : x,
+                               .i_step = 1,
+                               .l_step = p->k,
+                               .p = s->dt,
+                               .c = da,
+                               .m = p->k,
+                               .k = rows,
+                               .r = p->r,
+                               .factor = 1};
+    skinny_narrow(&g);
 }
 
 static void backward_chunk(const op_io_t *io, const plan_t *p, int64_t c) {
     const lowrank_attr_t *at = io->attr;
     int64_t first = c * p->chunk, rows = cpu_min(p->chunk, p->rows - first), k = p->k, m = p->m, r = p->r;
-    const float *dout = (const float *)io->gout.data + first * m, *a = io->in[LOWRANK_A].data;
-    float *dx = io->gin[LOWRANK_X].data, *da = (float *)io->scratch + c * p->partial, *db = da + r * k;
-    uint64_t *hash = (uint64_t *)cpu_thread_scratch(io, shared_part(p), p->thread_part);
-    float *mask = (float *)(hash + k / 4 + LANES), *piece = mask + ROWS * k, *dt = piece + ROWS * k;
-    const float scale = (float)at->scale;
+    float *dx = io->gin[LOWRANK_X].data, *scratch = io->scratch, *da = scratch + c * p->partial;
+    const part_t s = part_of(io, p);
 
-    if (io->gin[LOWRANK_B].data) {
-        const float *t = (const float *)io->out[LOWRANK_T].data + first * r;
-        cpu_gemm('T', 'N', m, r, rows, scale, dout, m, t, r, 0.0f, db, r);
-    }
+    if (io->gin[LOWRANK_B].data) gradient_b(io, p, &s, first, rows, da + p->width * k);
     if (!dx && !io->gin[LOWRANK_A].data) return;
-    cpu_gemm('N', 'N', rows, r, m, scale, dout, m, io->in[LOWRANK_B].data, r, 0.0f, dt, r);
-    if (p->drop) mask_chunk(io, p, first, rows, mask, hash);
-    if (io->gin[LOWRANK_A].data) {
-        const float *x = (const float *)io->in[LOWRANK_X].data + first * k;
-        if (p->drop) multiply(piece, x, mask, rows * k);
-        cpu_gemm('T', 'N', r, k, rows, 1.0f, dt, r, p->drop ? piece : x, k, 0.0f, da, k);
-    }
+    const skinny_narrow_t inner = {.a = (const float *)io->gout.data + first * m,
+                                   .i_step = m,
+                                   .l_step = 1,
+                                   .p = scratch + p->pack_b,
+                                   .c = s.dt,
+                                   .m = rows,
+                                   .k = m,
+                                   .r = r,
+                                   .factor = (float)at->scale};
+    skinny_narrow(&inner);
+    if (p->drop) mask_chunk(io, p, first, rows, s.mask, s.hash);
+    if (io->gin[LOWRANK_A].data) gradient_a(io, p, &s, first, rows, da);
     if (!dx) return;
     dx += first * k;
-    if (!p->drop) {
-        cpu_gemm('N', 'N', rows, k, r, 1.0f, dt, r, a, k, io->acc[LOWRANK_X] ? 1.0f : 0.0f, dx, k);
-        return;
-    }
-    cpu_gemm('N', 'N', rows, k, r, 1.0f, dt, r, a, k, 0.0f, piece, k);
-    put_product(dx, io->acc[LOWRANK_X], piece, mask, rows * k);
+    const skinny_wide_t outer = {.t = s.dt,
+                                 .p = scratch + p->pack_a,
+                                 .c = p->drop ? s.piece : dx,
+                                 .m = rows,
+                                 .n = k,
+                                 .r = r,
+                                 .factor = 1,
+                                 .acc = !p->drop && io->acc[LOWRANK_X]};
+    skinny_wide(&outer);
+    if (p->drop) put_product(dx, io->acc[LOWRANK_X], s.piece, s.mask, rows * k);
 }
 
-/* g = sum over chunks of its partials, in order. */
-static void sum_partials(const plan_t *p, const float *partial, float *g, bool acc, int64_t n) {
+/* g[i * i_step + j * j_step] = sum over chunks of partial[i][j], in order; i < n, j < r. */
+static void sum_partials(const plan_t *p, const float *partial, float *g, bool acc, int64_t n, int64_t i_step,
+                         int64_t j_step) {
     if (!g) return;
 #pragma omp parallel for schedule(static)
     for (int64_t block = 0; block < cpu_parts(n, SUM_BLOCK); block++)
-        for (int64_t i = block * SUM_BLOCK; i < cpu_min(n, (block + 1) * SUM_BLOCK); i++) {
-            float sum = 0;
-            for (int64_t c = 0; c < p->chunks; c++) sum += partial[c * p->partial + i];
-            g[i] = acc ? g[i] + sum : sum;
-        }
+        for (int64_t i = block * SUM_BLOCK; i < cpu_min(n, (block + 1) * SUM_BLOCK); i++)
+            for (int64_t j = 0; j < p->r; j++) {
+                float sum = 0, *to = g + i * i_step + j * j_step;
+                for (int64_t c = 0; c < p->chunks; c++) sum += partial[c * p->partial + i * p->width + j];
+                *to = acc ? *to + sum : sum;
+            }
 }
 
 void cpu_lowrank_bwd(const op_io_t *io) {
     const plan_t p = plan_of(io);
-    const float *dout = io->gout.data, *partials = io->scratch;
-    float *dy = io->gin[LOWRANK_Y].data;
+    const float *dout = io->gout.data;
+    float *dy = io->gin[LOWRANK_Y].data, *scratch = io->scratch;
     if (dy && dy != dout) {
 #pragma omp parallel for schedule(static)
         for (int64_t n = 0; n < p.rows; n++)
             for (int64_t i = n * p.m; i < (n + 1) * p.m; i++) dy[i] = io->acc[LOWRANK_Y] ? dy[i] + dout[i] : dout[i];
     }
+    if (io->in[LOWRANK_A].data) skinny_pack(io->in[LOWRANK_A].data, p.r, p.k, p.k, 1, scratch + p.pack_a);
+    if (io->in[LOWRANK_B].data) skinny_pack(io->in[LOWRANK_B].data, p.m, p.r, p.r, 1, scratch + p.pack_b);
 #pragma omp parallel for schedule(static)
     for (int64_t c = 0; c < p.chunks; c++) backward_chunk(io, &p, c);
-    sum_partials(&p, partials, io->gin[LOWRANK_A].data, io->acc[LOWRANK_A], p.r * p.k);
-    sum_partials(&p, partials + p.r * p.k, io->gin[LOWRANK_B].data, io->acc[LOWRANK_B], p.r * p.m);
+    sum_partials(&p, scratch, io->gin[LOWRANK_A].data, io->acc[LOWRANK_A], p.k, 1, p.k);
+    sum_partials(&p, scratch + p.width * p.k, io->gin[LOWRANK_B].data, io->acc[LOWRANK_B], p.m, p.r, 1);
 }
