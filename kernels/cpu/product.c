@@ -1,6 +1,7 @@
 #include "kernels/cpu/product.h"
+#include "kernels/cpu/vecmath.h"
 
-enum { TILE_COLUMNS = 512, SUM_COLUMNS = 64 };
+enum { TILE_COLUMNS = 512, SUM_COLUMNS = 64, FEW_ROWS = 4, FEW_COLUMNS = 64 };
 
 static void tile_product(const cpu_product_t *p, int64_t i, int64_t j, int64_t height, int64_t width) {
     float *c = p->c + i * p->ldc + j;
@@ -11,8 +12,24 @@ static void tile_product(const cpu_product_t *p, int64_t i, int64_t j, int64_t h
         for (int64_t l = 0; l < width; l++) c[n * p->ldc + l] += p->bias[j + l];
 }
 
+/* Columns [j, j + width) of a few rows against a matrix that lies by columns, as when a model generates: bounded by the
+ * bytes of B, so that packing it first, as a library's product does, would cost more than the product. */
+GRAFT_CLONES static void product_few(const cpu_product_t *p, int64_t j, int64_t width) {
+    for (int64_t l = j; l < j + width; l++)
+        for (int64_t i = 0; i < p->rows; i++) {
+            float sum = vec_dot(p->a + i * p->lda, p->b + l * p->ldb, p->inner), *c = p->c + i * p->ldc + l;
+            if (p->bias) sum += p->bias[l];
+            *c = p->acc ? *c + sum : sum;
+        }
+}
+
 /* Tiles of one row follow each other so that a thread finds its rows of A in cache. */
 void cpu_product(const cpu_product_t *p, int64_t tile_rows) {
+    if (p->rows <= FEW_ROWS && p->ta == 'N' && p->tb == 'T') {
+#pragma omp parallel for schedule(static)
+        for (int64_t j = 0; j < p->cols; j += FEW_COLUMNS) product_few(p, j, cpu_min(FEW_COLUMNS, p->cols - j));
+        return;
+    }
     int64_t height = cpu_tile(p->rows, tile_rows), width = cpu_tile(p->cols, TILE_COLUMNS);
     int64_t down = cpu_parts(p->rows, height), across = cpu_parts(p->cols, width);
 #pragma omp parallel for schedule(static)
