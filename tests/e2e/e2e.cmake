@@ -5,6 +5,7 @@ function(graft_e2e name label timeout script)
   set_tests_properties(e2e_${name} PROPERTIES LABELS ${label} TIMEOUT ${timeout} RUN_SERIAL TRUE
                        ENVIRONMENT "GRAFT=$<TARGET_FILE:graft>")
 endfunction()
+graft_e2e(doctor e2e 120 doctor.sh)
 graft_e2e(ranks e2e 300 ranks.sh)
 graft_e2e(resume e2e 300 resume.sh)
 graft_e2e(prompts e2e 600 prompts.sh)

@@ -11,3 +11,4 @@ status_t cmd_tokenize(int argc, char **argv);
 status_t cmd_data(int argc, char **argv);
 status_t cmd_export(int argc, char **argv);
 status_t cmd_inspect(int argc, char **argv);
+status_t cmd_doctor(int argc, char **argv);

@@ -17,6 +17,7 @@ static const struct {
     {"data", cmd_data, "build FILES... OUT.h5 --model M   a token store: documents tokenised once"},
     {"export", cmd_export, "CHECKPOINT --format F OUT   peft or merged-safetensors"},
     {"inspect", cmd_inspect, "FILE [--json] [--verify]   what is in any file that graft reads or writes"},
+    {"doctor", cmd_doctor, "[--json]                   what this machine has, and what of it is used"},
 };
 enum { COMMANDS = sizeof commands / sizeof *commands };
 

@@ -13,6 +13,8 @@ typedef struct comm comm_t;
 
 /* *collective* (MPI_Init when launched). Errors: ST_COMM. */
 status_t comm_open(comm_t **out);
+/* The MPI library and its version, for people. *local* */
+void comm_library(char *text, size_t size);
 /* *collective*: MPI_Finalize. Only after an agreement. */
 void comm_close(comm_t *c);
 int comm_rank(const comm_t *c);

@@ -1,7 +1,9 @@
 /* The MPI transport, and the only file that knows MPI. Errors are returned, not fatal inside MPI, so that they are
  * reported in Graft's words; counts beyond an int are sent in pieces of at most 2^30 items. */
 #include <mpi.h>
+#include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 #include "kernels/buf.h"
 #include "train/comm/comm_impl.h"
@@ -25,6 +27,14 @@ static status_t check(int rc, const char *call) {
 
 static int piece(int64_t n, int64_t done) {
     return (int)(n - done < PIECE ? n - done : PIECE);
+}
+
+void comm_library(char *text, size_t size) {
+    char version[MPI_MAX_LIBRARY_VERSION_STRING] = "unknown";
+    int len = 0;
+    if (MPI_Get_library_version(version, &len) != MPI_SUCCESS || len < 0) len = 0;
+    version[strcspn(version, ",\n")] = 0;
+    snprintf(text, size, "%s", version);
 }
 
 static void mpi_close(comm_t *c) {
