@@ -43,6 +43,7 @@ struct device {
     int ordinal;    /* among the devices of its kind on this node */
     size_t memory;  /* bytes */
     void *stream;   /* the queue, for NCCL: a cudaStream_t */
+    void *gemm;     /* the state of its matrix products (kernels/cuda/gemm.h) */
 };
 
 /* The same on a device or, with NULL, on the host. */

@@ -1,0 +1,293 @@
+#include "kernels/cuda/gemm.h"
+#include <cublasLt.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+namespace {
+
+/* A table that is full is forgotten as a whole: a choice made again is the same one. BIAS_ROOM: a bias is copied there
+ * when its type is not C's or its address is odd. */
+enum { TABLE = 1024, FULL = TABLE * 3 / 4, BIAS_ROOM = 1 << 20 };
+const uintptr_t ALIGNED = 16;
+
+/* What a choice depends on. Compared as bytes, so it starts as zeroes. */
+struct look_t {
+    int64_t m, n, k, lda, ldb, ldc;
+    uint8_t ta, tb, in, out, bias, align_a, align_b, align_c;
+};
+
+struct choice_t {
+    look_t look;
+    cublasLtMatmulAlgo_t algo;
+    size_t workspace;
+    int32_t order; /* of first use, from 1; 0: the place is empty */
+    bool own;      /* cuBLASLt has none */
+};
+
+struct state_t {
+    cublasLtHandle_t handle;
+    void *workspace; /* bytes of it, then the room for a bias */
+    size_t bytes;
+    int32_t used;
+    char error[256]; /* "": none so far */
+    choice_t table[TABLE];
+};
+
+struct problem_t {
+    cublasLtMatmulDescOpaque_t desc;
+    cublasLtMatrixLayoutOpaque_t first, second, out;
+};
+
+void keep_error(state_t *s, const char *what, cublasStatus_t status, const gemm_t *g) {
+    if (s->error[0] || status == CUBLAS_STATUS_SUCCESS) return;
+    snprintf(s->error, sizeof s->error, "%s of a product of [%lld,%lld]%s and [%lld,%lld]%s says %s", what,
+             (long long)g->m, (long long)g->k, g->ta ? "^T" : "", (long long)g->k, (long long)g->n, g->tb ? "^T" : "",
+             cublasLtGetStatusName(status));
+}
+
+cudaDataType_t type_of(dtype_t t) {
+    return t == DT_BF16 ? CUDA_R_16BF : CUDA_R_32F;
+}
+
+/* The largest power of two up to ALIGNED that divides the address. */
+uint8_t alignment(const void *p) {
+    uintptr_t low = (uintptr_t)p & (~(uintptr_t)p + 1);
+    return (uint8_t)(low == 0 || low > ALIGNED ? ALIGNED : low);
+}
+
+look_t look_of(const gemm_t *g) {
+    look_t l;
+    memset(&l, 0, sizeof l);
+    l.m = g->m;
+    l.n = g->n;
+    l.k = g->k;
+    l.lda = g->lda ? g->lda : g->ta ? g->m : g->k;
+    l.ldb = g->ldb ? g->ldb : g->tb ? g->k : g->n;
+    l.ldc = g->ldc ? g->ldc : g->n;
+    l.ta = g->ta;
+    l.tb = g->tb;
+    l.in = (uint8_t)g->a_type;
+    l.out = (uint8_t)g->c_type;
+    l.bias = g->bias != nullptr;
+    l.align_a = alignment(g->a);
+    l.align_b = alignment(g->b);
+    l.align_c = alignment(g->c);
+    return l;
+}
+
+/* Row-major C = op(A) op(B) is column-major C^T = op(B)^T op(A)^T: B comes first. A row-major [rows, cols] is a
+ * column-major [cols, rows] of the same stride. */
+cublasStatus_t describe_problem(const look_t *l, problem_t *p) {
+    cublasOperation_t first = l->tb ? CUBLAS_OP_T : CUBLAS_OP_N, second = l->ta ? CUBLAS_OP_T : CUBLAS_OP_N;
+    cublasLtEpilogue_t epilogue = l->bias ? CUBLASLT_EPILOGUE_BIAS : CUBLASLT_EPILOGUE_DEFAULT;
+    cudaDataType_t in = type_of((dtype_t)l->in), out = type_of((dtype_t)l->out);
+    cublasStatus_t s[] = {
+        cublasLtMatmulDescInit(&p->desc, CUBLAS_COMPUTE_32F, CUDA_R_32F),
+        cublasLtMatmulDescSetAttribute(&p->desc, CUBLASLT_MATMUL_DESC_TRANSA, &first, sizeof first),
+        cublasLtMatmulDescSetAttribute(&p->desc, CUBLASLT_MATMUL_DESC_TRANSB, &second, sizeof second),
+        cublasLtMatmulDescSetAttribute(&p->desc, CUBLASLT_MATMUL_DESC_EPILOGUE, &epilogue, sizeof epilogue),
+        cublasLtMatmulDescSetAttribute(&p->desc, CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE, &out, sizeof out),
+        cublasLtMatrixLayoutInit(&p->first, in, (uint64_t)(l->tb ? l->k : l->n), (uint64_t)(l->tb ? l->n : l->k),
+                                 l->ldb),
+        cublasLtMatrixLayoutInit(&p->second, in, (uint64_t)(l->ta ? l->m : l->k), (uint64_t)(l->ta ? l->k : l->m),
+                                 l->lda),
+        cublasLtMatrixLayoutInit(&p->out, out, (uint64_t)l->n, (uint64_t)l->m, l->ldc),
+    };
+    for (cublasStatus_t status : s)
+        if (status != CUBLAS_STATUS_SUCCESS) return status;
+    return CUBLAS_STATUS_SUCCESS;
+}
+
+/* What the heuristic may choose from: the workspace that is there, sums split over k only in float, the addresses'
+ * alignment. */
+cublasStatus_t describe_preference(const state_t *s, const look_t *l, cublasLtMatmulPreferenceOpaque_t *p) {
+    uint64_t bytes = s->bytes;
+    uint32_t reduction = CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE, first = l->align_b, second = l->align_a,
+             out = l->align_c;
+    cublasStatus_t all[] = {
+        cublasLtMatmulPreferenceInit(p),
+        cublasLtMatmulPreferenceSetAttribute(p, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, &bytes, sizeof bytes),
+        cublasLtMatmulPreferenceSetAttribute(p, CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK, &reduction,
+                                             sizeof reduction),
+        cublasLtMatmulPreferenceSetAttribute(p, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, &first, sizeof first),
+        cublasLtMatmulPreferenceSetAttribute(p, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, &second, sizeof second),
+        cublasLtMatmulPreferenceSetAttribute(p, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, &out, sizeof out),
+        cublasLtMatmulPreferenceSetAttribute(p, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES, &out, sizeof out),
+    };
+    for (cublasStatus_t status : all)
+        if (status != CUBLAS_STATUS_SUCCESS) return status;
+    return CUBLAS_STATUS_SUCCESS;
+}
+
+/* Asks the heuristic; only the host works. */
+void choose(state_t *s, const gemm_t *g, problem_t *p, choice_t *c) {
+    cublasLtMatmulPreferenceOpaque_t preference;
+    cublasLtMatmulHeuristicResult_t found;
+    int count = 0;
+    cublasStatus_t status = describe_preference(s, &c->look, &preference);
+    if (status == CUBLAS_STATUS_SUCCESS) {
+        memset(&found, 0, sizeof found);
+        status = cublasLtMatmulAlgoGetHeuristic(s->handle, &p->desc, &p->first, &p->second, &p->out, &p->out,
+                                                &preference, 1, &found, &count);
+    }
+    c->own = status == CUBLAS_STATUS_NOT_SUPPORTED || count == 0 || found.state != CUBLAS_STATUS_SUCCESS;
+    if (status != CUBLAS_STATUS_NOT_SUPPORTED) keep_error(s, "the heuristic", status, g);
+    if (c->own) return;
+    c->algo = found.algo;
+    c->workspace = found.workspaceSize;
+}
+
+uint64_t hash_of(const look_t *l) {
+    const unsigned char *byte = (const unsigned char *)l;
+    uint64_t h = 0xcbf29ce484222325u; /* FNV-1a */
+    for (size_t i = 0; i < sizeof *l; i++) h = (h ^ byte[i]) * 0x100000001b3u;
+    return h;
+}
+
+/* The choice for g's look, made now if it is the first of its kind. */
+const choice_t *choice_of(state_t *s, const gemm_t *g, const look_t *l, problem_t *p) {
+    if (s->used >= FULL) {
+        memset(s->table, 0, sizeof s->table);
+        s->used = 0;
+    }
+    uint64_t at = hash_of(l) % TABLE;
+    while (s->table[at].order && memcmp(&s->table[at].look, l, sizeof *l) != 0) at = (at + 1) % TABLE;
+    choice_t *c = &s->table[at];
+    if (!c->order) {
+        c->look = *l;
+        c->order = ++s->used;
+        choose(s, g, p, c);
+    }
+    return c;
+}
+
+__global__ void narrow_bias(const float *from, int64_t count, bf16_t *to) {
+    int64_t i = (int64_t)blockIdx.x * blockDim.x + threadIdx.x;
+    if (i < count) to[i] = from_float<bf16_t>(from[i]);
+}
+
+/* The bias in C's type and aligned. */
+const void *bias_of(state_t *s, cudaStream_t stream, const gemm_t *g) {
+    if (!g->bias || (g->bias_type == g->c_type && alignment(g->bias) == ALIGNED)) return g->bias;
+    void *room = (char *)s->workspace + s->bytes;
+    if (g->bias_type == g->c_type)
+        (void)cudaMemcpyAsync(room, g->bias, (size_t)g->n * dtype_size(g->c_type), cudaMemcpyDeviceToDevice, stream);
+    else
+        launch(stream, dim3((unsigned)cuda_parts(g->n, 256)), dim3(256), 0, narrow_bias, (const float *)g->bias, g->n,
+               (bf16_t *)room);
+    return room;
+}
+
+bool for_library(const state_t *s, const gemm_t *g) {
+    if (!s || g->k == 0 || g->a_type != g->b_type || (g->a_type == DT_F32 && g->c_type != DT_F32)) return false;
+    if (!g->bias) return true;
+    return g->n * (int64_t)dtype_size(g->c_type) <= BIAS_ROOM && !(g->bias_type == DT_BF16 && g->c_type == DT_F32);
+}
+
+/* False: cuBLASLt has no algorithm, and nothing was done. */
+bool run_library(state_t *s, cudaStream_t stream, const gemm_t *g) {
+    problem_t p;
+    const look_t l = look_of(g);
+    cublasStatus_t status = describe_problem(&l, &p);
+    keep_error(s, "the description", status, g);
+    if (status != CUBLAS_STATUS_SUCCESS) return true;
+    const choice_t *c = choice_of(s, g, &l, &p);
+    if (c->own) return false;
+    const float alpha = g->alpha, beta = g->acc ? 1.0f : 0.0f;
+    const void *bias = bias_of(s, stream, g);
+    if (bias)
+        keep_error(s, "the bias",
+                   cublasLtMatmulDescSetAttribute(&p.desc, CUBLASLT_MATMUL_DESC_BIAS_POINTER, &bias, sizeof bias), g);
+    status = cublasLtMatmul(s->handle, &p.desc, &alpha, g->b, &p.first, g->a, &p.second, &beta, g->c, &p.out, g->c,
+                            &p.out, &c->algo, s->workspace, s->bytes, stream);
+    keep_error(s, "cublasLtMatmul", status, g);
+    return true;
+}
+
+int32_t config_of(const choice_t *c, cublasLtMatmulAlgoConfigAttributes_t what) {
+    int32_t value = 0;
+    size_t written;
+    if (cublasLtMatmulAlgoConfigGetAttribute(&c->algo, what, &value, sizeof value, &written) != CUBLAS_STATUS_SUCCESS)
+        return -1;
+    return value;
+}
+
+int describe_choice(const choice_t *c, char *text, size_t size) {
+    const look_t *l = &c->look;
+    char how[96] = "own kernel";
+    if (!c->own)
+        snprintf(how, sizeof how, "algorithm %d tile %d stages %d split %d workspace %zu",
+                 (int)config_of(c, CUBLASLT_ALGO_CONFIG_ID), (int)config_of(c, CUBLASLT_ALGO_CONFIG_TILE_ID),
+                 (int)config_of(c, CUBLASLT_ALGO_CONFIG_STAGES_ID), (int)config_of(c, CUBLASLT_ALGO_CONFIG_SPLITK_NUM),
+                 c->workspace);
+    return snprintf(text, size, "%lld x %lld x %lld %c%c %s to %s%s, strides %lld %lld %lld, aligned to %d %d %d: %s\n",
+                    (long long)l->m, (long long)l->n, (long long)l->k, l->ta ? 'T' : 'N', l->tb ? 'T' : 'N',
+                    l->in == DT_BF16 ? "bf16" : "f32", l->out == DT_BF16 ? "bf16" : "f32", l->bias ? " bias" : "",
+                    (long long)l->lda, (long long)l->ldb, (long long)l->ldc, l->align_a, l->align_b, l->align_c, how);
+}
+
+} // namespace
+
+/* cuBLASLt's Hopper kernels want 32 MiB, others 4 MiB. */
+static size_t workspace_bytes(int ordinal) {
+    int major = 0;
+    if (cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, ordinal) != cudaSuccess) major = 0;
+    return (size_t)(major >= 9 ? 32 : 4) << 20;
+}
+
+status_t gemm_open(device_t *d) {
+    const char *where = "the products of a device";
+    state_t *s = (state_t *)calloc(1, sizeof *s);
+    if (!s) return st_raise(ST_NOMEM, where, "no memory for the table of products; free memory on the host");
+    s->bytes = workspace_bytes(d->ordinal);
+    cublasStatus_t status = cublasLtCreate(&s->handle);
+    if (status != CUBLAS_STATUS_SUCCESS) {
+        free(s);
+        return st_raise(ST_INTERNAL, where, "cublasLtCreate says %s; check that the driver fits this CUDA",
+                        cublasLtGetStatusName(status));
+    }
+    if (cudaMalloc(&s->workspace, s->bytes + BIAS_ROOM) != cudaSuccess) {
+        size_t bytes = s->bytes + BIAS_ROOM;
+        (void)cublasLtDestroy(s->handle);
+        free(s);
+        return st_raise(ST_NOMEM, where, "no %zu bytes for the workspace; free memory on the device", bytes);
+    }
+    d->gemm = s;
+    return ST_OK;
+}
+
+void gemm_close(device_t *d) {
+    state_t *s = (state_t *)d->gemm;
+    if (!s) return;
+    (void)cudaFree(s->workspace);
+    (void)cublasLtDestroy(s->handle);
+    free(s);
+    d->gemm = nullptr;
+}
+
+void gemm_run(device_t *d, const gemm_t *g) {
+    state_t *s = (state_t *)d->gemm;
+    cudaStream_t stream = (cudaStream_t)d->stream;
+    if (g->m == 0 || g->n == 0) return;
+    if (!for_library(s, g) || !run_library(s, stream, g)) gemm_own(stream, g);
+}
+
+status_t gemm_check(const device_t *d, const char *where) {
+    const state_t *s = (const state_t *)d->gemm;
+    if (!s || !s->error[0]) return ST_OK;
+    return st_raise(ST_INTERNAL, where, "%s; report this with the shapes", s->error);
+}
+
+size_t gemm_describe(const device_t *d, char *text, size_t size) {
+    const state_t *s = (const state_t *)d->gemm;
+    size_t length = 0;
+    if (size) text[0] = 0;
+    for (int32_t order = 1; s && order <= s->used; order++)
+        for (int i = 0; i < TABLE; i++)
+            if (s->table[i].order == order) {
+                size_t room = length < size ? size - length : 0;
+                length += (size_t)describe_choice(&s->table[i], room ? text + length : nullptr, room);
+            }
+    return length;
+}
