@@ -6,22 +6,6 @@
 struct cublasLtContext {
     int unused;
 };
-struct cublasLtMatmulDesc {
-    cublasComputeType_t compute;
-    int trans_a, trans_b, epilogue;
-    const void *bias;
-    int bias_type; /* -1: that of D */
-};
-struct cublasLtMatrixLayout {
-    cudaDataType_t type;
-    uint64_t rows, cols;
-    int64_t ld;
-    int order, batches;
-    int64_t batch_stride;
-};
-struct cublasLtMatmulPreference {
-    uint64_t workspace;
-};
 
 /* A matrix of floats out of device memory: rows by cols, row-major. */
 struct matrix_t {
@@ -31,6 +15,9 @@ struct matrix_t {
 
 enum { MARK = 0x67726166 }; /* of a chosen algorithm */
 
+const char *cublasLtGetStatusName(cublasStatus_t s) {
+    return cublasLtGetStatusString(s);
+}
 const char *cublasLtGetStatusString(cublasStatus_t s) {
     switch (s) {
     case CUBLAS_STATUS_SUCCESS:
@@ -58,13 +45,9 @@ cublasStatus_t cublasLtDestroy(cublasLtHandle_t h) {
     return CUBLAS_STATUS_SUCCESS;
 }
 
-cublasStatus_t cublasLtMatmulDescCreate(cublasLtMatmulDesc_t *d, cublasComputeType_t compute, cudaDataType_t scale) {
+cublasStatus_t cublasLtMatmulDescInit(cublasLtMatmulDesc_t d, cublasComputeType_t compute, cudaDataType_t scale) {
     if (scale != CUDA_R_32F) return CUBLAS_STATUS_INVALID_VALUE;
-    *d = new cublasLtMatmulDesc{compute, CUBLAS_OP_N, CUBLAS_OP_N, CUBLASLT_EPILOGUE_DEFAULT, NULL, -1};
-    return CUBLAS_STATUS_SUCCESS;
-}
-cublasStatus_t cublasLtMatmulDescDestroy(cublasLtMatmulDesc_t d) {
-    delete d;
+    *d = {compute, CUBLAS_OP_N, CUBLAS_OP_N, CUBLASLT_EPILOGUE_DEFAULT, NULL, -1};
     return CUBLAS_STATUS_SUCCESS;
 }
 
@@ -92,13 +75,9 @@ cublasStatus_t cublasLtMatmulDescSetAttribute(cublasLtMatmulDesc_t d, cublasLtMa
     return CUBLAS_STATUS_INVALID_VALUE;
 }
 
-cublasStatus_t cublasLtMatrixLayoutCreate(cublasLtMatrixLayout_t *l, cudaDataType_t type, uint64_t rows, uint64_t cols,
-                                          int64_t ld) {
-    *l = new cublasLtMatrixLayout{type, rows, cols, ld, CUBLASLT_ORDER_COL, 1, 0};
-    return CUBLAS_STATUS_SUCCESS;
-}
-cublasStatus_t cublasLtMatrixLayoutDestroy(cublasLtMatrixLayout_t l) {
-    delete l;
+cublasStatus_t cublasLtMatrixLayoutInit(cublasLtMatrixLayout_t l, cudaDataType_t type, uint64_t rows, uint64_t cols,
+                                        int64_t ld) {
+    *l = {type, rows, cols, ld, CUBLASLT_ORDER_COL, 1, 0};
     return CUBLAS_STATUS_SUCCESS;
 }
 cublasStatus_t cublasLtMatrixLayoutSetAttribute(cublasLtMatrixLayout_t l, cublasLtMatrixLayoutAttribute_t attr,
@@ -114,12 +93,8 @@ cublasStatus_t cublasLtMatrixLayoutSetAttribute(cublasLtMatrixLayout_t l, cublas
     return CUBLAS_STATUS_INVALID_VALUE;
 }
 
-cublasStatus_t cublasLtMatmulPreferenceCreate(cublasLtMatmulPreference_t *p) {
-    *p = new cublasLtMatmulPreference{0};
-    return CUBLAS_STATUS_SUCCESS;
-}
-cublasStatus_t cublasLtMatmulPreferenceDestroy(cublasLtMatmulPreference_t p) {
-    delete p;
+cublasStatus_t cublasLtMatmulPreferenceInit(cublasLtMatmulPreference_t p) {
+    *p = {0};
     return CUBLAS_STATUS_SUCCESS;
 }
 cublasStatus_t cublasLtMatmulPreferenceSetAttribute(cublasLtMatmulPreference_t p,
@@ -157,6 +132,11 @@ static cublasStatus_t check_product(const cublasLtMatmulDesc *d, const cublasLtM
     return types && bias && c->order == to->order ? CUBLAS_STATUS_SUCCESS : CUBLAS_STATUS_NOT_SUPPORTED;
 }
 
+/* A row of bfloat16 that is not a whole number of 16-byte pieces finds nothing, as may be on a device. */
+static bool has_algorithm(const cublasLtMatrixLayout *l) {
+    return l->type != CUDA_R_16BF || l->ld % 8 == 0;
+}
+
 cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t h, cublasLtMatmulDesc_t d, cublasLtMatrixLayout_t a,
                                               cublasLtMatrixLayout_t b, cublasLtMatrixLayout_t c,
                                               cublasLtMatrixLayout_t to, cublasLtMatmulPreference_t p, int wanted,
@@ -166,10 +146,21 @@ cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t h, cublasLtMatmul
     if (!h || wanted < 1) return CUBLAS_STATUS_INVALID_VALUE;
     cublasStatus_t s = check_product(d, a, b, c, to);
     if (s != CUBLAS_STATUS_SUCCESS) return s;
+    if (!has_algorithm(a) || !has_algorithm(b) || !has_algorithm(to)) return CUBLAS_STATUS_NOT_SUPPORTED;
     results[0] = {};
     results[0].algo.data[0] = MARK;
     results[0].state = CUBLAS_STATUS_SUCCESS;
     *found = 1;
+    return CUBLAS_STATUS_SUCCESS;
+}
+
+cublasStatus_t cublasLtMatmulAlgoConfigGetAttribute(const cublasLtMatmulAlgo_t *algo,
+                                                    cublasLtMatmulAlgoConfigAttributes_t attr, void *value, size_t size,
+                                                    size_t *written) {
+    if (algo->data[0] != MARK || size < sizeof(int32_t)) return CUBLAS_STATUS_INVALID_VALUE;
+    const int32_t config = attr == CUBLASLT_ALGO_CONFIG_SPLITK_NUM;
+    memcpy(value, &config, sizeof config);
+    *written = sizeof config;
     return CUBLAS_STATUS_SUCCESS;
 }
 
