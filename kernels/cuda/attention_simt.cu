@@ -2,17 +2,19 @@
  * that is compared with the CPU; it is limited by shared memory, not by what a tensor core could do.
  *
  * A block keeps ROWS rows (queries, or keys in keys_simt) in shared memory as float and lets STREAM rows of the other
- * kind pass by. LANES lanes of a warp share a row: each makes the scores of every LANES-th passing row and owns every
- * LANES-th column of the row's sums. So scores go from lane to lane inside a warp and only the passing rows need a
- * block's barrier. */
+ * kind pass by. LANES lanes of a warp share OWN rows, HALF apart: each makes their scores with every LANES-th passing
+ * row and owns every LANES-th column of their sums. So scores go from lane to lane inside a warp and only the passing
+ * rows need a block's barrier. */
 #include "kernels/cuda/attention.cuh"
 
 enum {
     ROWS = 32,
+    OWN = 2,
+    HALF = ROWS / OWN,
     STREAM = 16,
     LANES = 8,
-    THREADS = ROWS * LANES,
-    SCORES = STREAM / LANES,             /* of a lane */
+    THREADS = HALF * LANES,
+    SCORES = STREAM / LANES,             /* of a lane and row */
     COLUMNS = ATTENTION_MAX_DIM / LANES, /* of a lane, at most */
     SCORE_STRIDE = STREAM + 1,
 };
@@ -46,10 +48,24 @@ __device__ __forceinline__ void load_rows(shared_t<float> to, int stride, int to
     }
 }
 
-__device__ __forceinline__ float dot(shared_t<float> x, shared_t<float> y, int dim) {
-    float sum = 0.0f;
-    for (int c = 0; c < dim; c++) sum += x[c] * y[c];
-    return sum;
+/* s[r][i]: the inner product of kept row HALF r and passing row LANES i from the given ones on. */
+__device__ __forceinline__ void products(float (&s)[OWN][SCORES], shared_t<float> kept, shared_t<float> passing,
+                                         int stride, int dim) {
+#pragma unroll
+    for (int r = 0; r < OWN; r++)
+#pragma unroll
+        for (int i = 0; i < SCORES; i++) s[r][i] = 0.0f;
+    for (int c = 0; c < dim; c++) {
+        float x[OWN], y[SCORES];
+#pragma unroll
+        for (int r = 0; r < OWN; r++) x[r] = kept[r * HALF * stride + c];
+#pragma unroll
+        for (int i = 0; i < SCORES; i++) y[i] = passing[i * LANES * stride + c];
+#pragma unroll
+        for (int r = 0; r < OWN; r++)
+#pragma unroll
+            for (int i = 0; i < SCORES; i++) s[r][i] += x[r] * y[i];
+    }
 }
 
 __device__ __forceinline__ float lanes_sum(float v) {
@@ -61,14 +77,20 @@ __device__ __forceinline__ float lanes_max(float v) {
     return v;
 }
 
-/* sum[i] += sum_j weight[j] rows[j][lane + LANES i] over `count` passing rows. */
-__device__ __forceinline__ void add_weighted(float (&sum)[COLUMNS], shared_t<float> weight, shared_t<float> rows,
+/* sum[r][i] += sum_j weight[j] rows[j][lane + LANES i] over `count` passing rows; weights of row HALF r. */
+__device__ __forceinline__ void add_weighted(float (&sum)[OWN][COLUMNS], shared_t<float> weight, shared_t<float> rows,
                                              int stride, int count, int lane, int dim) {
     for (int j = 0; j < count; j++) {
-        float w = weight[j];
+        float w[OWN];
 #pragma unroll
-        for (int i = 0; i < COLUMNS; i++)
-            if (lane + LANES * i < dim) sum[i] += w * rows[j * stride + lane + LANES * i];
+        for (int r = 0; r < OWN; r++) w[r] = weight[r * HALF * SCORE_STRIDE + j];
+#pragma unroll
+        for (int i = 0; i < COLUMNS; i++) {
+            if (lane + LANES * i >= dim) continue;
+            float x = rows[j * stride + lane + LANES * i];
+#pragma unroll
+            for (int r = 0; r < OWN; r++) sum[r][i] += w[r] * x;
+        }
     }
 }
 
@@ -77,6 +99,11 @@ __device__ __forceinline__ void put_row(void *p, bool bf16, int64_t at, const fl
 #pragma unroll
     for (int i = 0; i < COLUMNS; i++)
         if (lane + LANES * i < dim) put_real(p, bf16, at + lane + LANES * i, factor * sum[i], acc);
+}
+
+/* Query i of its sequence sees passing key j of a tile. */
+__device__ __forceinline__ bool sees(const key_tile_t &y, int i, int j) {
+    return j < y.count && (!y.own || y.first + j <= i);
 }
 
 /* Head of query tiles: blocks of late tiles, which have most keys, start first. */
@@ -94,12 +121,12 @@ static __global__ void __launch_bounds__(THREADS) forward_simt(attention_t a) {
     int64_t q_stride = (int64_t)a.heads * dim, kv_stride = (int64_t)a.kv_heads * dim, first = at.begin + at.first;
     if (at.sequence == a.sequences) {
         zero_rows(a.o, a.bf16, first, at.count, a.heads, h, dim);
-        if (lane == 0 && row < at.count) a.lse[(first + row) * a.heads + h] = 0.0f;
+        for (int i = (int)threadIdx.x; i < at.count; i += THREADS) a.lse[(first + i) * a.heads + h] = 0.0f;
         return;
     }
     tiles_t t = make_tiles(dim);
-    shared_t<float> q = t.kept + row * t.stride, p = t.scores + row * SCORE_STRIDE;
-    float sum[COLUMNS] = {}, max = -INFINITY, total = 0.0f;
+    shared_t<float> p = t.scores + row * SCORE_STRIDE;
+    float sum[OWN][COLUMNS] = {}, max[OWN] = {-INFINITY, -INFINITY}, total[OWN] = {};
     load_rows(t.kept, t.stride, ROWS, element(a.q, a.bf16, first * q_stride + h * dim), a.bf16, q_stride, at.count,
               dim);
     const key_walk_t walk = walk_keys(a, at.sequence, at.first + at.count, STREAM);
@@ -108,32 +135,42 @@ static __global__ void __launch_bounds__(THREADS) forward_simt(attention_t a) {
         load_rows(t.passing, t.stride, STREAM, y.k, y.bf16, kv_stride, y.count, dim);
         load_rows(t.passing2, t.stride, STREAM, y.v, y.bf16, kv_stride, y.count, dim);
         block_sync();
-        float s[SCORES], tile_max = -INFINITY;
-        for (int i = 0; i < SCORES; i++) {
-            int j = lane + LANES * i;
-            bool sees = j < y.count && (!y.own || y.first + j <= at.first + row);
-            s[i] = sees ? a.scale * dot(q, t.passing + j * t.stride, dim) : -INFINITY;
-            tile_max = fmaxf(tile_max, s[i]);
-        }
-        /* The first tile has a key that every row sees, so the maximum is finite from then on. */
-        float next = fmaxf(max, lanes_max(tile_max)), factor = expf(max - next);
-        max = next;
-        total *= factor;
-        for (int i = 0; i < SCORES; i++) {
-            float e = expf(s[i] - max);
-            p[lane + LANES * i] = e;
-            total += e;
-        }
+        float s[OWN][SCORES];
+        products(s, t.kept + row * t.stride, t.passing + lane * t.stride, t.stride, dim);
 #pragma unroll
-        for (int i = 0; i < COLUMNS; i++) sum[i] *= factor;
+        for (int r = 0; r < OWN; r++) {
+            float tile_max = -INFINITY;
+#pragma unroll
+            for (int i = 0; i < SCORES; i++) {
+                bool seen = sees(y, at.first + row + HALF * r, lane + LANES * i);
+                s[r][i] = seen ? a.scale * s[r][i] : -INFINITY;
+                tile_max = fmaxf(tile_max, s[r][i]);
+            }
+            /* The first tile has a key that every row sees, so the maximum is finite from then on. */
+            float next = fmaxf(max[r], lanes_max(tile_max)), factor = expf(max[r] - next);
+            max[r] = next;
+            total[r] *= factor;
+#pragma unroll
+            for (int i = 0; i < SCORES; i++) {
+                float e = expf(s[r][i] - next);
+                p[r * HALF * SCORE_STRIDE + lane + LANES * i] = e;
+                total[r] += e;
+            }
+#pragma unroll
+            for (int i = 0; i < COLUMNS; i++) sum[r][i] *= factor;
+        }
         warp_sync();
         add_weighted(sum, p, t.passing2, t.stride, y.count, lane, dim);
         block_sync();
     }
-    total = lanes_sum(total);
-    if (row >= at.count) return;
-    put_row(a.o, a.bf16, (first + row) * q_stride + h * dim, sum, 1.0f / total, false, lane, dim);
-    if (lane == 0) a.lse[(first + row) * a.heads + h] = max + logf(total);
+#pragma unroll
+    for (int r = 0; r < OWN; r++) {
+        int64_t mine = first + row + HALF * r;
+        float all = lanes_sum(total[r]);
+        if (row + HALF * r >= at.count) continue;
+        put_row(a.o, a.bf16, mine * q_stride + h * dim, sum[r], 1.0f / all, false, lane, dim);
+        if (lane == 0) a.lse[mine * a.heads + h] = max[r] + logf(all);
+    }
 }
 
 static __global__ void __launch_bounds__(THREADS) queries_simt(attention_t a) {
@@ -147,10 +184,16 @@ static __global__ void __launch_bounds__(THREADS) queries_simt(attention_t a) {
         return;
     }
     tiles_t t = make_tiles(dim);
-    shared_t<float> q = t.kept + row * t.stride, dout = t.kept2 + row * t.stride, ds = t.scores + row * SCORE_STRIDE;
-    int64_t place = first * q_stride + h * dim, statistic = (first + row) * a.heads + h;
-    float sum[COLUMNS] = {};
-    float lse = row < at.count ? a.lse[statistic] : 0.0f, delta = row < at.count ? a.delta[statistic] : 0.0f;
+    shared_t<float> weight = t.scores + row * SCORE_STRIDE;
+    int64_t place = first * q_stride + h * dim;
+    float sum[OWN][COLUMNS] = {}, lse[OWN], delta[OWN];
+#pragma unroll
+    for (int r = 0; r < OWN; r++) {
+        bool real = row + HALF * r < at.count; /* others have p = 0 */
+        int64_t statistic = (first + row + HALF * r) * a.heads + h;
+        lse[r] = real ? a.lse[statistic] : INFINITY;
+        delta[r] = real ? a.delta[statistic] : 0.0f;
+    }
     load_rows(t.kept, t.stride, ROWS, element(a.q, a.bf16, place), a.bf16, q_stride, at.count, dim);
     load_rows(t.kept2, t.stride, ROWS, element(a.gout, a.bf16, place), a.bf16, q_stride, at.count, dim);
     const key_walk_t walk = walk_keys(a, at.sequence, at.first + at.count, STREAM);
@@ -159,20 +202,25 @@ static __global__ void __launch_bounds__(THREADS) queries_simt(attention_t a) {
         load_rows(t.passing, t.stride, STREAM, y.k, y.bf16, kv_stride, y.count, dim);
         load_rows(t.passing2, t.stride, STREAM, y.v, y.bf16, kv_stride, y.count, dim);
         block_sync();
-        for (int i = 0; i < SCORES; i++) {
-            int j = lane + LANES * i;
-            bool sees = row < at.count && j < y.count && (!y.own || y.first + j <= at.first + row);
-            float g = 0.0f;
-            if (sees)
-                g = expf(a.scale * dot(q, t.passing + j * t.stride, dim) - lse) *
-                    (dot(dout, t.passing2 + j * t.stride, dim) - delta);
-            ds[j] = g;
-        }
+        float s[OWN][SCORES], dp[OWN][SCORES];
+        products(s, t.kept + row * t.stride, t.passing + lane * t.stride, t.stride, dim);
+        products(dp, t.kept2 + row * t.stride, t.passing2 + lane * t.stride, t.stride, dim);
+#pragma unroll
+        for (int r = 0; r < OWN; r++)
+#pragma unroll
+            for (int i = 0; i < SCORES; i++) {
+                bool seen = sees(y, at.first + row + HALF * r, lane + LANES * i);
+                float ds = seen ? expf(a.scale * s[r][i] - lse[r]) * (dp[r][i] - delta[r]) : 0.0f;
+                weight[r * HALF * SCORE_STRIDE + lane + LANES * i] = ds;
+            }
         warp_sync();
-        add_weighted(sum, ds, t.passing, t.stride, y.count, lane, dim);
+        add_weighted(sum, weight, t.passing, t.stride, y.count, lane, dim);
         block_sync();
     }
-    if (row < at.count) put_row(a.dq, a.bf16, place + row * q_stride, sum, a.scale, a.acc_q, lane, dim);
+#pragma unroll
+    for (int r = 0; r < OWN; r++)
+        if (row + HALF * r < at.count)
+            put_row(a.dq, a.bf16, place + (row + HALF * r) * q_stride, sum[r], a.scale, a.acc_q, lane, dim);
 }
 
 /* A block has ROWS keys of one key head; the queries of its group's heads pass by, head after head. */
@@ -188,9 +236,9 @@ static __global__ void __launch_bounds__(THREADS) keys_simt(attention_t a, atten
         return;
     }
     tiles_t t = make_tiles(dim);
-    shared_t<float> k = t.kept + row * t.stride, v = t.kept2 + row * t.stride, w = t.scores + row * SCORE_STRIDE;
+    shared_t<float> weight = t.scores + row * SCORE_STRIDE;
     int64_t place = first * kv_stride + kv * dim;
-    float dk[COLUMNS] = {}, dv[COLUMNS] = {};
+    float dk[OWN][COLUMNS] = {}, dv[OWN][COLUMNS] = {};
     load_rows(t.kept, t.stride, ROWS, element(y.k, y.bf16, place), y.bf16, kv_stride, at.count, dim);
     if (y.dk) load_rows(t.kept2, t.stride, ROWS, element(y.v, y.bf16, place), y.bf16, kv_stride, at.count, dim);
     int begin = a.cu[at.sequence], length = a.cu[at.sequence + 1] - begin, from = y.own ? at.first : 0;
@@ -201,30 +249,40 @@ static __global__ void __launch_bounds__(THREADS) keys_simt(attention_t a, atten
             load_rows(t.passing, t.stride, STREAM, element(a.q, a.bf16, query), a.bf16, q_stride, count, dim);
             load_rows(t.passing2, t.stride, STREAM, element(a.gout, a.bf16, query), a.bf16, q_stride, count, dim);
             block_sync();
-            float ds[SCORES];
+            float p[OWN][SCORES], ds[OWN][SCORES];
+            products(p, t.kept + row * t.stride, t.passing + lane * t.stride, t.stride, dim);
+            if (y.dk) products(ds, t.kept2 + row * t.stride, t.passing2 + lane * t.stride, t.stride, dim);
+#pragma unroll
             for (int i = 0; i < SCORES; i++) {
                 int j = lane + LANES * i;
-                bool sees = j < count && (!y.own || i0 + j >= at.first + row);
-                float p = 0.0f;
-                ds[i] = 0.0f;
-                if (sees) {
-                    int64_t one = statistic + (int64_t)j * a.heads;
-                    p = expf(a.scale * dot(k, t.passing + j * t.stride, dim) - a.lse[one]);
-                    if (y.dk) ds[i] = p * (dot(v, t.passing2 + j * t.stride, dim) - a.delta[one]);
+                int64_t one = statistic + (int64_t)min(j, count - 1) * a.heads;
+                float lse = a.lse[one], delta = y.dk ? a.delta[one] : 0.0f;
+#pragma unroll
+                for (int r = 0; r < OWN; r++) {
+                    bool seen = j < count && (!y.own || i0 + j >= at.first + row + HALF * r);
+                    p[r][i] = seen ? expf(a.scale * p[r][i] - lse) : 0.0f;
+                    ds[r][i] = seen && y.dk ? p[r][i] * (ds[r][i] - delta) : 0.0f;
+                    weight[r * HALF * SCORE_STRIDE + j] = p[r][i];
                 }
-                w[j] = p;
             }
             warp_sync();
-            if (y.dv) add_weighted(dv, w, t.passing2, t.stride, count, lane, dim);
+            if (y.dv) add_weighted(dv, weight, t.passing2, t.stride, count, lane, dim);
             warp_sync();
-            for (int i = 0; i < SCORES; i++) w[lane + LANES * i] = ds[i];
+#pragma unroll
+            for (int r = 0; r < OWN; r++)
+#pragma unroll
+                for (int i = 0; i < SCORES; i++) weight[r * HALF * SCORE_STRIDE + lane + LANES * i] = ds[r][i];
             warp_sync();
-            if (y.dk) add_weighted(dk, w, t.passing, t.stride, count, lane, dim);
+            if (y.dk) add_weighted(dk, weight, t.passing, t.stride, count, lane, dim);
             block_sync();
         }
-    if (row >= at.count) return;
-    if (y.dk) put_row(y.dk, y.bf16, place + row * kv_stride, dk, a.scale, y.acc_k, lane, dim);
-    if (y.dv) put_row(y.dv, y.bf16, place + row * kv_stride, dv, 1.0f, y.acc_v, lane, dim);
+#pragma unroll
+    for (int r = 0; r < OWN; r++) {
+        if (row + HALF * r >= at.count) continue;
+        int64_t to = place + (row + HALF * r) * kv_stride;
+        if (y.dk) put_row(y.dk, y.bf16, to, dk[r], a.scale, y.acc_k, lane, dim);
+        if (y.dv) put_row(y.dv, y.bf16, to, dv[r], 1.0f, y.acc_v, lane, dim);
+    }
 }
 
 void attention_simt_forward(const attention_t *a, cudaStream_t stream) {
