@@ -25,7 +25,7 @@ static const cols_attr_t third = {64, 64};
 
 static const attention_attr_t head32 = {2, 2, 32, 0.18}, head64 = {2, 1, 64, 0.125}, head128 = {2, 1, 128, 0.09},
                               head80 = {1, 1, 80, 0.11};
-static const int32_t cu100[] = {0, 33, 33, 100}, cu130[] = {0, 130}, cu40[] = {0, 1, 40};
+static const int32_t cu50[] = {0, 17, 17, 50}, cu70[] = {0, 70}, cu40[] = {0, 1, 40};
 static const int32_t prefix16[] = {0, 8, 12, 16}, prefix70[] = {0, 70}, prefix5[] = {0, 5, 5};
 
 static const attention_cached_attr_t cached64 = {4, 2, 64, 80, 0.125}, cached128 = {2, 1, 128, 48, 0.09};
@@ -57,16 +57,15 @@ static const op_case_t cases[] = {
          K1(130, keys)),
     CASE(OP_LOWRANK, &lora, "lowrank, rank 64", false, R2(40, 64), R2(40, 64), R2(64, 64), R2(64, 64), ABSENT),
     CASE(OP_ROPE, NULL, "rope, even", false, R2(40, 128), R2(40, 64)),
-    CASE(OP_ATTENTION, &head32, "attention, heads of 32", false, R2(100, 64), R2(100, 64), R2(100, 64), I1(4, cu100)),
-    CASE(OP_ATTENTION, &head64, "attention, heads of 64", false, R2(130, 128), R2(130, 64), R2(130, 64), I1(2, cu130)),
-    CASE(OP_ATTENTION, &head128, "attention, heads of 128", false, R2(100, 256), R2(100, 128), R2(100, 128),
-         I1(4, cu100)),
+    CASE(OP_ATTENTION, &head32, "attention, heads of 32", false, R2(50, 64), R2(50, 64), R2(50, 64), I1(4, cu50)),
+    CASE(OP_ATTENTION, &head64, "attention, heads of 64", false, R2(70, 128), R2(70, 64), R2(70, 64), I1(2, cu70)),
+    CASE(OP_ATTENTION, &head128, "attention, heads of 128", false, R2(50, 256), R2(50, 128), R2(50, 128), I1(4, cu50)),
     CASE(OP_ATTENTION, &head80, "attention, heads of 80", false, R2(40, 80), R2(40, 80), R2(40, 80), I1(3, cu40),
          R2(5, 80), R2(5, 80), I1(3, prefix5)),
-    CASE(OP_ATTENTION, &head64, "attention, heads of 64, prefix", false, R2(100, 128), R2(100, 64), R2(100, 64),
-         I1(4, cu100), R2(16, 64), R2(16, 64), I1(4, prefix16)),
-    CASE(OP_ATTENTION, &head128, "attention, heads of 128, prefix", false, R2(130, 256), R2(130, 128), R2(130, 128),
-         I1(2, cu130), R2(70, 128), R2(70, 128), I1(2, prefix70)),
+    CASE(OP_ATTENTION, &head64, "attention, heads of 64, prefix", false, R2(50, 128), R2(50, 64), R2(50, 64),
+         I1(4, cu50), R2(16, 64), R2(16, 64), I1(4, prefix16)),
+    CASE(OP_ATTENTION, &head128, "attention, heads of 128, prefix", false, R2(70, 256), R2(70, 128), R2(70, 128),
+         I1(2, cu70), R2(70, 128), R2(70, 128), I1(2, prefix70)),
     CASE(OP_ATTENTION_CACHED, &cached64, "attention_cached, one token each", false, R2(3, 256), R2(3, 128), R2(3, 128),
          I1(4, cu_step), I1(3, past), R3(2, 240, 128)),
     CASE(OP_ATTENTION_CACHED, &cached128, "attention_cached, even, prefix", false, R2(40, 256), R2(40, 128),
