@@ -12,6 +12,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include "kernels/status.h"
+#include "kernels/vector.h"
 #include "kernels/view.h"
 
 enum { OP_MAX_IN = 9, OP_MAX_OUT = 3 };
@@ -77,6 +78,7 @@ typedef struct backend {
     const char *name;
     dtype_t real;   /* of activations; statistics of bfloat16 ones are float (kernels/ops/check.h) */
     dtype_t weight; /* of frozen weights; trained ones are float beside bfloat16 activations */
+    const vector_calls_t *vector; /* NULL: of a reference backend in double, which trains nothing */
     op_kernel_t kernel[OP_COUNT];
 } backend_t;
 

@@ -9,6 +9,7 @@ const backend_t backend_cpu = {
     .name = "cpu",
     .real = DT_F32,
     .weight = DT_F32,
+    .vector = &vector_cpu,
     .kernel =
         {
             [OP_EMBEDDING] = NO_SCRATCH(embedding),

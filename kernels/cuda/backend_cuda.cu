@@ -3,6 +3,8 @@
 #include "kernels/cuda/cuda.cuh"
 
 extern "C" {
+extern const vector_calls_t vector_cuda;
+
 #define OP(NAME, name)                                                                                                 \
     __attribute__((weak)) void cuda_##name##_fwd(const op_io_t *io);                                                   \
     __attribute__((weak)) void cuda_##name##_bwd(const op_io_t *io);                                                   \
@@ -14,12 +16,14 @@ extern "C" {
 const backend_t backend_cuda_f32 = {"cuda",
                                     DT_F32,
                                     DT_F32,
+                                    &vector_cuda,
                                     {
 #include "kernels/ops.def"
                                     }};
 const backend_t backend_cuda_bf16 = {"cuda",
                                      DT_BF16,
                                      DT_BF16,
+                                     &vector_cuda,
                                      {
 #include "kernels/ops.def"
                                      }};

@@ -12,6 +12,7 @@ const backend_t REF(backend_ref) = {
     .name = "ref_f32",
     .real = DT_F32,
     .weight = DT_F32,
+    .vector = &vector_cpu,
 #else
     .name = "ref_f64",
     .real = DT_F64,

@@ -5,74 +5,125 @@
 #include <string.h>
 #include "kernels/buf.h"
 
-status_t adamw_open(const param_set_t *params, double beta1, double beta2, double epsilon, double weight_decay,
-                    adamw_t *out) {
-    return adamw_open_share(params, 0, params->n_trainable, beta1, beta2, epsilon, weight_decay, out);
+/* The tiles of one tensor that are in the share, or only their number. */
+static int64_t tensor_tiles(const adamw_t *a, const param_t *p, float *x, vector_tile_t *tile) {
+    int64_t lo = p->offset, hi = lo + view_count(&p->value), end = a->first + a->n, count = 0;
+    if (lo < a->first) lo = a->first;
+    if (hi > end) hi = end;
+    for (int64_t at = lo; at < hi; at += VECTOR_BLOCK) {
+        int64_t n = hi - at < VECTOR_BLOCK ? hi - at : VECTOR_BLOCK;
+        if (tile) tile[count] = (vector_tile_t){x + (at - p->offset), at, n, p->lr_scale, p->decay};
+        count++;
+    }
+    return count;
 }
 
-status_t adamw_open_share(const param_set_t *params, int64_t first, int64_t n, double beta1, double beta2,
-                          double epsilon, double weight_decay, adamw_t *out) {
-    memset(out, 0, sizeof *out);
-    assert(first >= 0 && n >= 0 && first <= params->n_trainable - n);
-    void *m, *v;
-    TRY(buf_calloc(&m, n, sizeof(float), "optimiser state"));
-    out->exp_avg = m;
-    TRY(buf_calloc(&v, n, sizeof(float), "optimiser state"));
-    out->exp_avg_sq = v;
-    out->first = first;
-    out->n = n;
-    out->beta1 = beta1;
-    out->beta2 = beta2;
-    out->epsilon = epsilon;
-    out->weight_decay = weight_decay;
+static int64_t all_tiles(const adamw_t *a, const param_set_t *params, vector_tile_t *tile) {
+    int64_t count = 0;
+    for (int64_t i = 0; i < params->count; i++) {
+        const param_t *p = &params->item[i];
+        if (p->trainable) count += tensor_tiles(a, p, p->value.data, tile ? tile + count : NULL);
+    }
+    return count;
+}
+
+static status_t alloc(adamw_t *a, int64_t n, size_t size, void **out) {
+    return device_alloc(a->device, (size_t)n * size, "optimiser state", out);
+}
+
+static status_t upload_tiles(adamw_t *a, const param_set_t *params) {
+    void *host, *tile;
+    a->own.n_tile = all_tiles(a, params, NULL);
+    size_t bytes = (size_t)a->own.n_tile * sizeof(vector_tile_t);
+    TRY(alloc(a, a->own.n_tile, sizeof(vector_tile_t), &tile));
+    a->own.tile = tile;
+    TRY(buf_calloc(&host, a->own.n_tile, sizeof(vector_tile_t), "optimiser state"));
+    all_tiles(a, params, host);
+    device_upload(a->device, tile, host, bytes);
+    status_t st = device_sync(a->device, "optimiser state");
+    free(host);
+    return st;
+}
+
+static status_t alloc_state(adamw_t *a) {
+    void *p;
+    TRY(alloc(a, a->n, sizeof(float), &p));
+    a->own.exp_avg = p;
+    TRY(alloc(a, a->n, sizeof(float), &p));
+    a->own.exp_avg_sq = p;
+    TRY(alloc(a, vector_blocks(a->n_all), sizeof(double), &p));
+    a->partial = p;
+    TRY(alloc(a, 1, sizeof(vector_step_t), &p));
+    a->now = p;
+    TRY(alloc(a, 1, sizeof(vector_outcome_t), &p));
+    a->outcome = p;
+    TRY(device_alloc_pinned(a->device, ADAMW_SLOTS * sizeof(vector_step_t), "optimiser state", &p));
+    a->sent = p;
+    TRY(device_alloc_pinned(a->device, ADAMW_SLOTS * sizeof(vector_outcome_t), "optimiser state", &p));
+    a->seen = p;
     return ST_OK;
 }
 
+status_t adamw_open(const vector_calls_t *vector, const param_set_t *params, const adamw_options_t *o, adamw_t *out) {
+    memset(out, 0, sizeof *out);
+    out->vector = vector;
+    out->n_all = params->n_trainable;
+    out->is_share = o->is_share;
+    out->first = o->is_share ? o->first : 0;
+    out->n = o->is_share ? o->n : out->n_all;
+    assert(out->first >= 0 && out->n >= 0 && out->first <= out->n_all - out->n);
+    out->own = (vector_adamw_t){.first = out->first,
+                                .beta1 = o->beta1,
+                                .beta2 = o->beta2,
+                                .epsilon = o->epsilon,
+                                .weight_decay = o->weight_decay};
+    TRY(alloc_state(out));
+    return upload_tiles(out, params);
+}
+
 void adamw_close(adamw_t *a) {
-    free(a->exp_avg);
-    free(a->exp_avg_sq);
+    device_release(a->device, a->own.exp_avg);
+    device_release(a->device, a->own.exp_avg_sq);
+    device_release(a->device, (void *)a->own.tile);
+    device_release(a->device, a->partial);
+    device_release(a->device, a->now);
+    device_release(a->device, a->outcome);
+    device_release_pinned(a->device, a->sent);
+    device_release_pinned(a->device, a->seen);
     memset(a, 0, sizeof *a);
 }
 
-void adamw_update(adamw_t *a, const param_set_t *params, const float *grad, double lr) {
-    a->step++;
-    double correction1 = 1.0 - pow(a->beta1, (double)a->step), correction2 = 1.0 - pow(a->beta2, (double)a->step);
-    float b1 = (float)a->beta1, c1 = (float)(1.0 - a->beta1), b2 = (float)a->beta2, c2 = (float)(1.0 - a->beta2);
-    float root2 = (float)sqrt(correction2), eps = (float)a->epsilon;
-    for (int64_t i = 0; i < params->count; i++) {
-        const param_t *p = &params->item[i];
-        if (!p->trainable) continue;
-        double rate = lr * p->lr_scale;
-        float keep = p->decay ? (float)(1.0 - rate * a->weight_decay) : 1.0f, step_size = (float)(rate / correction1);
-        int64_t lo = p->offset, hi = lo + view_count(&p->value), end = a->first + a->n;
-        if (lo < a->first) lo = a->first;
-        if (hi > end) hi = end;
-        if (lo >= hi) continue;
-        float *x = (float *)p->value.data + (lo - p->offset);
-        const float *g = grad + lo;
-        float *m = a->exp_avg + (lo - a->first), *v = a->exp_avg_sq + (lo - a->first);
-        for (int64_t k = 0; k < hi - lo; k++) {
-            m[k] = b1 * m[k] + c1 * g[k];
-            v[k] = b2 * v[k] + c2 * g[k] * g[k];
-            x[k] = x[k] * keep - step_size * (m[k] / (sqrtf(v[k]) / root2 + eps));
-        }
-    }
+static int64_t slot(int64_t step) {
+    return step % ADAMW_SLOTS;
 }
 
-double grad_scale_and_clip(float *g, int64_t n, double scale, double max_norm) {
-    enum { BLOCK = 4096 };
-    float f = (float)scale;
-    double total = 0;
-    for (int64_t at = 0; at < n; at += BLOCK) {
-        double sum = 0;
-        for (int64_t i = at; i < n && i < at + BLOCK; i++) {
-            g[i] *= f;
-            sum += (double)g[i] * (double)g[i];
-        }
-        total += sum;
-    }
-    double norm = sqrt(total), factor = max_norm > 0 ? max_norm / (norm + 1e-6) : 1.0;
-    if (factor < 1.0)
-        for (int64_t i = 0; i < n; i++) g[i] *= (float)factor;
-    return norm;
+void adamw_update(adamw_t *a, const float *grad, double scale, double max_norm, double lr) {
+    vector_step_t *sent = &a->sent[slot(++a->step)];
+    *sent = (vector_step_t){.scale = scale,
+                            .max_norm = max_norm,
+                            .rate = lr,
+                            .correction1 = 1.0 - pow(a->own.beta1, (double)a->step),
+                            .correction2 = 1.0 - pow(a->own.beta2, (double)a->step)};
+    device_upload(a->device, a->now, sent, sizeof *sent);
+    a->vector->norm(a->device, grad, a->n_all, a->now, a->partial, a->outcome);
+    a->vector->adamw(a->device, &a->own, grad, a->now, a->outcome);
+    device_download(a->device, &a->seen[slot(a->step)], a->outcome, sizeof *a->outcome);
+}
+
+const vector_outcome_t *adamw_outcome(const adamw_t *a, int64_t step) {
+    assert(step <= a->step && step > a->step - ADAMW_SLOTS);
+    return &a->seen[slot(step)];
+}
+
+status_t adamw_fetch(const adamw_t *a, float *exp_avg, float *exp_avg_sq) {
+    size_t bytes = (size_t)a->n * sizeof(float);
+    device_download(a->device, exp_avg, a->own.exp_avg, bytes);
+    device_download(a->device, exp_avg_sq, a->own.exp_avg_sq, bytes);
+    return device_sync(a->device, "optimiser state");
+}
+
+void adamw_load(adamw_t *a, int64_t at, int64_t n, const float *exp_avg, const float *exp_avg_sq) {
+    assert(at >= a->first && n >= 0 && at + n <= a->first + a->n);
+    device_upload(a->device, a->own.exp_avg + (at - a->first), exp_avg, (size_t)n * sizeof(float));
+    device_upload(a->device, a->own.exp_avg_sq + (at - a->first), exp_avg_sq, (size_t)n * sizeof(float));
 }

@@ -28,24 +28,47 @@ void sharding_publish(comm_data_t *d, const param_set_t *params) {
     comm_data_join(d);
 }
 
-static status_t receive(comm_t *c, const adamw_t *a, int64_t n_trainable, float *all) {
-    memcpy(all, a->exp_avg, (size_t)a->n * sizeof *all); /* rank 0 has the first share */
-    memcpy(all + n_trainable, a->exp_avg_sq, (size_t)a->n * sizeof *all);
+/* This rank's share where the host can read it: in place, or in *copy, which the caller frees. */
+static status_t own_share(const adamw_t *a, float *state[2], float **copy) {
+    state[0] = a->own.exp_avg;
+    state[1] = a->own.exp_avg_sq;
+    *copy = NULL;
+    if (!a->device) return ST_OK;
+    void *host;
+    TRY(buf_calloc(&host, 2 * a->n, sizeof(float), "state of a checkpoint"));
+    *copy = state[0] = host;
+    state[1] = state[0] + a->n;
+    return adamw_fetch(a, state[0], state[1]);
+}
+
+static status_t receive(comm_t *c, const adamw_t *a, float *all) {
     for (int rank = 1; rank < comm_size(c); rank++) {
         int64_t first, n;
-        comm_data_share(n_trainable, comm_size(c), rank, &first, &n);
+        comm_data_share(a->n_all, comm_size(c), rank, &first, &n);
         TRY(comm_recv_f32(c, all + first, n, rank));
-        TRY(comm_recv_f32(c, all + n_trainable + first, n, rank));
+        TRY(comm_recv_f32(c, all + a->n_all + first, n, rank));
     }
     return ST_OK;
 }
 
-status_t sharding_gather(comm_t *c, const adamw_t *a, int64_t n_trainable, float **state) {
+static status_t send(comm_t *c, const adamw_t *a, float *const state[2]) {
+    TRY(comm_send_f32(c, state[0], a->n, 0));
+    return comm_send_f32(c, state[1], a->n, 0);
+}
+
+status_t sharding_gather(comm_t *c, const adamw_t *a, float *state[2], float **copy) {
     void *all = NULL;
-    status_t st = comm_rank(c) ? ST_OK : buf_calloc(&all, 2 * n_trainable, sizeof(float), "state of a checkpoint");
+    bool first = !comm_rank(c);
+    *copy = NULL;
+    if (!a->is_share) return comm_agree(c, first ? own_share(a, state, copy) : ST_OK);
+    status_t st =
+        first ? buf_calloc(&all, 2 * a->n_all, sizeof(float), "state of a checkpoint") : own_share(a, state, copy);
+    *copy = first ? all : *copy;
+    if (first && st == ST_OK) {
+        state[0] = all;
+        state[1] = state[0] + a->n_all;
+        st = adamw_fetch(a, state[0], state[1]); /* rank 0 has the first share */
+    }
     TRY(comm_agree(c, st));
-    *state = all;
-    if (!comm_rank(c)) return receive(c, a, n_trainable, all);
-    TRY(comm_send_f32(c, a->exp_avg, a->n, 0));
-    return comm_send_f32(c, a->exp_avg_sq, a->n, 0);
+    return first ? receive(c, a, all) : send(c, a, state);
 }

@@ -10,6 +10,6 @@
 void sharding_share(const comm_t *c, int64_t n, int64_t *first, int64_t *count);
 /* Every rank gets the weights that the others have updated. *collective* */
 void sharding_publish(comm_data_t *d, const param_set_t *params);
-/* The whole state in rank 0's memory, for a checkpoint: *state holds exp_avg and then exp_avg_sq, n_trainable numbers
- * each; the caller frees. NULL on the other ranks. *collective* */
-status_t sharding_gather(comm_t *c, const adamw_t *a, int64_t n_trainable, float **state);
+/* The whole state where the host of rank 0 can read it, for a checkpoint: state[0] is exp_avg, state[1] exp_avg_sq, of
+ * no meaning on the other ranks. The caller frees *copy on every rank, also after a failure. *collective* */
+status_t sharding_gather(comm_t *c, const adamw_t *a, float *state[2], float **copy);

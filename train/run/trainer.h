@@ -36,7 +36,6 @@ typedef struct trainer {
     double *micro_stats; /* [2, micro-batches]: loss sum, weight sum */
     int64_t cap_stats;
     adamw_t optim;
-    bool sharded; /* optim has this rank's share alone (train/run/sharding.h) */
     schedule_t schedule;
     const volatile int *stop;
     reporter_t *reporter; /* rank 0 only, else NULL */

@@ -107,11 +107,13 @@ static status_t open_engine(trainer_t *t) {
     }
     TRY(batch_init(&t->batch, largest));
     t->grad = params->grad;
-    int64_t first = 0, share = params->n_trainable;
-    t->sharded = c->optimizer_sharding == CONFIG_SHARDING_ZERO1;
-    if (t->sharded) sharding_share(t->comm, params->n_trainable, &first, &share);
-    TRY(adamw_open_share(params, first, share, c->adam_beta1, c->adam_beta2, c->adam_epsilon, c->weight_decay,
-                         &t->optim));
+    adamw_options_t adam = {.beta1 = c->adam_beta1,
+                            .beta2 = c->adam_beta2,
+                            .epsilon = c->adam_epsilon,
+                            .weight_decay = c->weight_decay,
+                            .is_share = c->optimizer_sharding == CONFIG_SHARDING_ZERO1};
+    if (adam.is_share) sharding_share(t->comm, params->n_trainable, &adam.first, &adam.n);
+    TRY(adamw_open(backend_cpu.vector, params, &adam, &t->optim));
     if (c->reduction == CONFIG_REDUCTION_CANONICAL) TRY(tree_open(t->vectors, NULL, params->n_trainable, &t->tree));
     if (t->has_eval)
         TRY(evaluator_open(&t->loaded, t->eval_data, (packing_t)t->config->data.packing,

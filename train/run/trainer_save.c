@@ -81,16 +81,12 @@ done:
 
 status_t trainer_save(trainer_t *t, const char *name) {
     comm_beat(t->comm, "saving");
-    int64_t n = t->loaded.model.params.n_trainable;
-    float *gathered = NULL, *state[2] = {t->optim.exp_avg, t->optim.exp_avg_sq};
-    if (t->sharded) {
-        TRY(sharding_gather(t->comm, &t->optim, n, &gathered));
-        state[0] = gathered;
-        state[1] = gathered ? gathered + n : NULL;
-    }
-    status_t st = t->reporter ? reporter_sync(t->reporter) : ST_OK;
+    float *state[2], *copy;
+    status_t gathered = sharding_gather(t->comm, &t->optim, state, &copy);
+    status_t st = gathered == ST_OK && t->reporter ? reporter_sync(t->reporter) : gathered;
     if (st == ST_OK && comm_rank(t->comm) == 0) st = write_file(t, state, name);
-    free(gathered);
+    free(copy);
+    TRY(gathered); /* the ranks have agreed on that */
     if (st == ST_OK && !name) t->saved = t->step;
     if (st == ST_OK && t->reporter)
         reporter_say(t->reporter, "saved %s step %lld", name ? name : "checkpoint", (long long)t->step);
@@ -137,14 +133,10 @@ static void restore_state(adamw_t *a, const param_t *x, const checkpoint_tensor_
     if (lo < a->first) lo = a->first;
     if (hi > end) hi = end;
     if (lo >= hi) return;
-    size_t bytes = (size_t)(hi - lo) * sizeof(float);
-    memcpy(a->exp_avg + (lo - a->first), s->state[0] + (lo - x->offset), bytes);
-    memcpy(a->exp_avg_sq + (lo - a->first), s->state[1] + (lo - x->offset), bytes);
+    adamw_load(a, lo, hi - lo, s->state[0] + (lo - x->offset), s->state[1] + (lo - x->offset));
 }
 
-static status_t restore(trainer_t *t, const checkpoint_t *c, const char *where) {
-    TRY(differs(c, t, where));
-    const checkpoint_meta_t *m = checkpoint_meta(c);
+static status_t restore_tensors(trainer_t *t, const checkpoint_t *c, const char *where) {
     const param_set_t *p = &t->loaded.model.params;
     for (int64_t i = 0; i < p->count; i++) {
         const param_t *x = &p->item[i];
@@ -158,7 +150,16 @@ static status_t restore(trainer_t *t, const checkpoint_t *c, const char *where) 
         memcpy(x->value.data, s->data, view_bytes(&x->value));
         restore_state(&t->optim, x, s);
     }
+    return ST_OK;
+}
+
+static status_t restore(trainer_t *t, const checkpoint_t *c, const char *where) {
+    TRY(differs(c, t, where));
+    const checkpoint_meta_t *m = checkpoint_meta(c);
     void *h;
+    status_t st = restore_tensors(t, c, where), sent = device_sync(t->optim.device, where);
+    TRY(st);
+    TRY(sent);
     TRY(buf_calloc(&h, 4 * m->n_history, sizeof(double), "history"));
     if (m->n_history) memcpy(h, m->history, (size_t)(4 * m->n_history) * sizeof(double));
     free(t->history);

@@ -1,4 +1,3 @@
-#include <math.h>
 #include <string.h>
 #include <time.h>
 #include "train/run/sharding.h"
@@ -107,14 +106,16 @@ static status_t update(trainer_t *t, step_result_t *r) {
         weight += t->micro_stats[2 * m + 1];
     }
     r->loss = loss / weight;
-    r->grad_norm = grad_scale_and_clip(t->grad, t->loaded.model.params.n_trainable, 1.0 / weight, c->max_grad_norm);
-    if (!isfinite(r->loss) || !isfinite(r->grad_norm))
+    r->learning_rate = c->learning_rate * schedule_factor(&t->schedule, t->step);
+    t->optim.vector->taint(t->optim.device, t->grad, &loss, 1);
+    adamw_update(&t->optim, t->grad, 1.0 / weight, c->max_grad_norm, r->learning_rate);
+    const vector_outcome_t *outcome = adamw_outcome(&t->optim, t->optim.step);
+    r->grad_norm = outcome->norm;
+    if (outcome->bad)
         return st_raise(
             ST_NUMERIC, "training",
             "step %lld has loss %g and gradient norm %g; nothing was updated; lower learning_rate or look at its data",
             (long long)(t->step + 1), r->loss, r->grad_norm);
-    r->learning_rate = c->learning_rate * schedule_factor(&t->schedule, t->step);
-    adamw_update(&t->optim, &t->loaded.model.params, t->grad, r->learning_rate);
     for (int64_t i = 0; i < t->step_sequences.n; i++)
         r->tokens += t->plan.lengths[i] - dataset_virtual_tokens(t->now->data);
     t->step++;
@@ -136,7 +137,7 @@ status_t trainer_step(trainer_t *t, step_result_t *r, bool *ended) {
     TRY(t->tree ? gradients_canonical(t) : gradients_fast(t));
     TRY(comm_sum_f64(t->comm, t->micro_stats, 2 * t->plan.pack.n_micro));
     TRY(comm_agree(t->comm, update(t, r)));
-    if (t->sharded) sharding_publish(t->vectors, &t->loaded.model.params);
+    if (t->optim.is_share) sharding_publish(t->vectors, &t->loaded.model.params);
     r->seconds = now() - began;
     return ST_OK;
 }
