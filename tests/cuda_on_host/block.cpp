@@ -11,8 +11,8 @@
 
 namespace on_host {
 
-thread_local thread_t *now;
-thread_local block_t *block;
+__thread thread_t *now;
+__thread block_t *block;
 
 /* Stacks are kept for the next block. */
 static thread_local std::vector<fiber_t *> *free_fibers;
@@ -153,7 +153,8 @@ void wait_for_block(place_t at) {
         if (&t != now) b->ready.push_back(t.number);
     }
     b->arrived = 0;
-    b->epoch++;
+    b->block_time = ++b->time;
+    for (uint32_t &t : b->warp_time) t = b->time;
     now->wait = WAIT_NOT;
 }
 
@@ -186,7 +187,6 @@ static block_t *own_block() {
     own->memory = (unsigned char *)aligned_alloc(256, SHARED_ROOM);
     own->cell = (cell_t *)calloc(SHARED_ROOM / 2, sizeof *own->cell);
     if (!own->memory || !own->cell) abort();
-    own->epoch = 1;
     free_fibers = new std::vector<fiber_t *>();
     scheduler = fiber_of_caller();
     return own;
@@ -214,7 +214,8 @@ static void run_block(block_t *b, size_t at) {
                 (unsigned)(at / b->grid.x / b->grid.y)};
     b->statics.clear();
     b->used = (b->dynamic_bytes + 15) / 16 * 16;
-    b->first_epoch = ++b->epoch;
+    b->start_time = b->block_time = ++b->time;
+    for (uint32_t &t : b->warp_time) t = b->time;
     b->arrived = b->ended = b->next = 0;
     b->ready.clear();
     b->ready_next = 0;

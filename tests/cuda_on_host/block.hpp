@@ -68,9 +68,10 @@ struct block_t {
     const void *kernel;
     std::vector<thread_t> thread;
     unsigned warp_arrived[32];
-    uint32_t warp_epoch[32]; /* never starts again */
     unsigned arrived, ended, next;
-    uint32_t epoch, first_epoch; /* barriers passed since the program's start; at the block's start */
+    /* A clock that goes on at every barrier of a block or a warp and never starts again; its times at the start of the
+     * block, at the last barrier of the block and of each warp. */
+    uint32_t time, start_time, block_time, warp_time[32];
     std::vector<unsigned> ready; /* threads that may go on */
     size_t ready_next;
     std::vector<static_t> statics;
@@ -82,8 +83,9 @@ struct block_t {
 
 enum { SHARED_MAX = 163 * 1024, SHARED_STATIC_MAX = 48 * 1024, SHARED_ROOM = SHARED_MAX + 1024 };
 
-extern thread_local thread_t *now;
-extern thread_local block_t *block;
+/* __thread, not thread_local: other files need not ask whether it has been set up. */
+extern __thread thread_t *now;
+extern __thread block_t *block;
 
 /* Runs all blocks of one kernel; `body` is one thread's work. */
 void run_grid(dim3 grid, dim3 shape, size_t shared, const void *kernel, place_t launched,

@@ -8,6 +8,10 @@ void fail_race(int at, const char *what, unsigned first) {
     fail("shared memory at byte %d %s by thread %u", at, what, first / 64 * 32 + lane);
 }
 
+void fail_unwritten(int at) {
+    fail("shared memory at byte %d is read before anything is written there, or with no barrier after the write", at);
+}
+
 void fail_bounds(int at, int bytes, int low, int high) {
     fail("%d bytes of shared memory at byte %d of an array of %d bytes", bytes, at - low, high - low);
 }
@@ -29,7 +33,7 @@ int shared_static(const void *site, size_t bytes) {
  * the wait is wrong. */
 void copy_start(int to, const void *from) {
     if ((uintptr_t)from % 16) fail("an asynchronous copy reads at %p, which is no multiple of 16", from);
-    note_write(to, 16, now->who);
+    note_write<16>(to, now->who);
     for (int i = 0; i < 8; i++) block->cell[to / 2 + i].copies = 1;
     now->copies.push_back({to, from});
 }
@@ -46,7 +50,7 @@ void copy_wait(size_t groups) {
     for (size_t i = 0; i < copies; i++) {
         const copy_t &c = t->copies[i];
         for (int k = 0; k < 8; k++) block->cell[c.to / 2 + k].copies = 0;
-        note_write(c.to, 16, t->who);
+        note_write<16>(c.to, t->who);
         if (c.from)
             memcpy(block->memory + c.to, c.from, 16);
         else

@@ -14,60 +14,59 @@ namespace on_host {
 enum { MANY_WARPS = 1, MANY_LANES = 2, LANE_ALL = 32 };
 
 struct cell_t {
-    uint32_t write_block, write_warp, read_block, read_warp; /* epochs */
-    uint16_t writer, reader;                                 /* 64 warp + lane; lane 32: the warp as one */
-    uint8_t many;                                            /* others read, too, in this epoch of the block, warp */
-    uint8_t copies;                                          /* under way */
+    uint32_t write_time, read_time; /* on the block's clock, of the last ones */
+    uint16_t writer, reader;        /* 64 warp + lane; lane 32: the warp as one */
+    uint8_t many;                   /* others have read, too, since the last barrier of the block, the warp */
+    uint8_t copies;                 /* under way */
 };
 
 [[noreturn]] void fail_race(int at, const char *what, unsigned first);
+[[noreturn]] void fail_unwritten(int at);
 [[noreturn]] void fail_bounds(int at, int bytes, int low, int high);
 
 inline void check_bounds(int at, int bytes, int low, int high) {
     if (__builtin_expect(at < low || at + bytes > high, 0)) fail_bounds(at, bytes, low, high);
 }
 
-inline bool unordered(uint16_t one, uint32_t one_warp_epoch, uint16_t other) {
-    return one != other && (one / 64 != other / 64 || one_warp_epoch == block->warp_epoch[other / 64]);
+/* An access of `one` at that time, after the last barrier of the block, is in no order with one of `other` now. */
+inline bool unordered(uint16_t one, uint32_t time, uint16_t other) {
+    return one != other && (one / 64 != other / 64 || time >= block->warp_time[other / 64]);
 }
 
-inline void note_read(int at, int bytes, uint16_t who) {
-    uint32_t epoch = block->epoch, warp_epoch = block->warp_epoch[who / 64];
-    for (cell_t *c = block->cell + at / 2, *end = c + (bytes + 1) / 2; c < end; c++) {
+template <int BYTES> __attribute__((noinline)) void note_read(int at, uint16_t who) {
+    const block_t *b = block;
+    cell_t *c = b->cell + at / 2;
+    for (int i = 0; i < BYTES / 2; i++, c++) {
         if (c->copies) fail_race(at, "is read while a copy into it is under way, started", c->writer);
-        if (c->write_block < block->first_epoch)
-            fail(
-                "shared memory at byte %d is read before anything is written there, or with no barrier after the write",
-                at);
-        if (c->write_block == epoch && unordered(c->writer, c->write_warp, who))
+        if (c->write_time < b->start_time) fail_unwritten(at);
+        if (c->write_time >= b->block_time && unordered(c->writer, c->write_time, who))
             fail_race(at, "is read with no barrier after it was written", c->writer);
-        if (c->read_block != epoch)
+        if (c->read_time < b->block_time)
             c->many = 0;
         else if (c->reader / 64 != who / 64)
             c->many |= MANY_WARPS;
-        else if (c->read_warp != warp_epoch)
+        else if (c->read_time < b->warp_time[who / 64])
             c->many &= (uint8_t)~MANY_LANES;
         else if (c->reader != who)
             c->many |= MANY_LANES;
         c->reader = who;
-        c->read_block = epoch;
-        c->read_warp = warp_epoch;
+        c->read_time = b->time;
     }
 }
 
-inline void note_write(int at, int bytes, uint16_t who) {
-    uint32_t epoch = block->epoch, warp_epoch = block->warp_epoch[who / 64];
-    for (cell_t *c = block->cell + at / 2, *end = c + (bytes + 1) / 2; c < end; c++) {
+template <int BYTES> __attribute__((noinline)) void note_write(int at, uint16_t who) {
+    const block_t *b = block;
+    cell_t *c = b->cell + at / 2;
+    for (int i = 0; i < BYTES / 2; i++, c++) {
         if (c->copies) fail_race(at, "is written while a copy into it is under way, started", c->writer);
-        if (c->read_block == epoch &&
-            (c->many & MANY_WARPS || unordered(c->reader, c->read_warp, who) ||
-             (c->many & MANY_LANES && c->reader / 64 == who / 64 && c->read_warp == warp_epoch)))
+        if (c->read_time >= b->block_time &&
+            (c->many & MANY_WARPS || unordered(c->reader, c->read_time, who) ||
+             (c->many & MANY_LANES && c->reader / 64 == who / 64 && c->read_time >= b->warp_time[who / 64])))
             fail_race(at, "is written with no barrier after it was read", c->reader);
-        if (c->write_block == epoch && unordered(c->writer, c->write_warp, who))
+        if (c->write_time >= b->block_time && unordered(c->writer, c->write_time, who))
             fail_race(at, "is written twice with no barrier between", c->writer);
         c->writer = who;
-        c->write_block = epoch;
-        c->write_warp = warp_epoch;
+        c->write_time = b->time;
     }
 }
 
@@ -78,12 +77,12 @@ template <class T> class shared_ref {
     shared_ref(const shared_ref &) = default;
     operator T() const {
         T v;
-        note_read(at_, (int)sizeof(T), now->who);
+        note_read<(int)sizeof(T)>(at_, now->who);
         memcpy(&v, block->memory + at_, sizeof(T));
         return v;
     }
     const shared_ref &operator=(T v) const {
-        note_write(at_, (int)sizeof(T), now->who);
+        note_write<(int)sizeof(T)>(at_, now->who);
         memcpy(block->memory + at_, &v, sizeof(T));
         return *this;
     }

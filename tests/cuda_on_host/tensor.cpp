@@ -29,7 +29,7 @@ static void matrices(thread_t *lanes, bool trans) {
     uint16_t element[4][8][8];
     for (int lane = 0; lane < 32; lane++) {
         int row = ((const matrices_t *)lanes[lane].arg)->row;
-        note_read(row, 16, (uint16_t)(lanes->warp * 64 + LANE_ALL));
+        note_read<16>(row, (uint16_t)(lanes->warp * 64 + LANE_ALL));
         memcpy(element[lane / 8][lane % 8], block->memory + row, 16);
     }
     for (int lane = 0; lane < 32; lane++)

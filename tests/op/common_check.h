@@ -15,6 +15,7 @@ void check_close(const op_case_t *c, const char *what, int place, const view_t *
 void check_same_bits(const op_case_t *c, const char *what, int place, const view_t *a, const view_t *b);
 void check_same_run(const run_t *a, const run_t *b);
 
-/* One case, outputs, gradients and added gradients, against the double reference. Skips what the op's shape rules do
- * not allow for these types. */
-void check_case(const op_case_t *c, struct device *device, const backend_t *backend, dtypes_t types);
+/* Outputs and gradients of a run with all gradients against the double reference, and gradients added to. */
+void check_run(const run_t *got, dtypes_t types);
+/* The same of one case on one backend. */
+void check_case(const op_case_t *c, const backend_t *backend);

@@ -55,13 +55,12 @@ static void test_differences(void **state) {
 
 static void test_ref_f32(void **state) {
     (void)state;
-    for (int n = 0; n < op_case_count(); n++)
-        check_case(op_case_at(n), NULL, &backend_ref_f32, (dtypes_t){DT_F32, DT_F32});
+    for (int n = 0; n < op_case_count(); n++) check_case(op_case_at(n), &backend_ref_f32);
 }
 
 static void test_cpu(void **state) {
     (void)state;
-    for (int n = 0; n < op_case_count(); n++) check_case(op_case_at(n), NULL, &backend_cpu, (dtypes_t){DT_F32, DT_F32});
+    for (int n = 0; n < op_case_count(); n++) check_case(op_case_at(n), &backend_cpu);
 }
 
 static const backend_t *const backends[] = {&backend_ref_f32, &backend_ref_f64, &backend_cpu};

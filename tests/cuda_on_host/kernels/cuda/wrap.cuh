@@ -57,8 +57,9 @@ inline void block_sync(const char *file = __builtin_FILE(), int line = __builtin
     on_host::wait_for_block({file, line});
 }
 inline void warp_sync(const char *file = __builtin_FILE(), int line = __builtin_LINE()) {
-    on_host::wait_for_warp([](on_host::thread_t *lanes) { on_host::block->warp_epoch[lanes->warp]++; }, NULL,
-                           {file, line});
+    on_host::wait_for_warp(
+        [](on_host::thread_t *lanes) { on_host::block->warp_time[lanes->warp] = ++on_host::block->time; }, NULL,
+        {file, line});
 }
 
 /* ---- warps: all 32 lanes take part ----------------------------------------------------------------------------- */
@@ -126,13 +127,13 @@ template <class T> inline void store_pack(T *p, const pack_t<T> &r) {
 }
 template <class T> inline void shared_store_pack(shared_t<T> p, const pack_t<T> &r) {
     int at = p.sixteen();
-    on_host::note_write(at, 16, on_host::now->who);
+    on_host::note_write<16>(at, on_host::now->who);
     memcpy(on_host::block->memory + at, &r, 16);
 }
 template <class T> inline pack_t<T> shared_load_pack(shared_t<T> p) {
     pack_t<T> r;
     int at = p.sixteen();
-    on_host::note_read(at, 16, on_host::now->who);
+    on_host::note_read<16>(at, on_host::now->who);
     memcpy(&r, on_host::block->memory + at, 16);
     return r;
 }
