@@ -12,7 +12,7 @@ extern "C" {
 #include "kernels/ops/attention.h"
 }
 
-enum { ATTENTION_MAX_DIM = 256 };
+enum { ATTENTION_MAX_DIM = CUDA_HEAD_DIM_MAX };
 
 /* Everything forward and backward read. What is absent, or what backward has no right to read, is NULL. */
 typedef struct attention {

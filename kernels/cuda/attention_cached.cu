@@ -13,7 +13,7 @@ extern "C" {
 
 enum {
     THREADS = 128,
-    MAX_DIM = 256,
+    MAX_DIM = CUDA_HEAD_DIM_MAX,
     MAX_COLUMNS = MAX_DIM / THREADS, /* of a thread */
     PART_PLACES = 256,               /* at least, where there are several parts */
     BLOCKS_WANTED = 512,

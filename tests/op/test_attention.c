@@ -7,19 +7,27 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include "kernels/cuda.h"
 #include "kernels/ops/attention.h"
 #include "kernels/ops/attention_cached.h"
-#include "tests/op/common_case.h"
+#include "tests/op/common_check.h"
 
-static const backend_t *const backends[] = {&backend_ref_f32, &backend_ref_f64, &backend_cpu};
+/* CUDA's kernels run on the host here (tests/cuda_on_host), whose memory is the device's. */
+static const backend_t *const backends[] = {&backend_ref_f32, &backend_ref_f64, &backend_cpu, &backend_cuda_f32,
+                                            &backend_cuda_bf16};
 enum { BACKENDS = sizeof backends / sizeof *backends };
 
 /* The same sums in another order; docs/numerics.md. */
 static double limit_of(const backend_t *b) {
-    return b->real == DT_F64 ? 1e-13 : 3e-6;
+    return b->real == DT_F64 ? 1e-13 : b->real == DT_BF16 ? CHECK_BF16_PER_MILLE * 1e-3 : 3e-6;
 }
 
-static const run_options_t all = {.gradients = ~0u};
+static device_t device = {.name = "host"};
+
+static run_options_t options_of(const backend_t *b) {
+    bool cuda = b == &backend_cuda_f32 || b == &backend_cuda_bf16;
+    return (run_options_t){.gradients = ~0u, .types = {b->real, b->real}, .device = cuda ? &device : NULL};
+}
 
 enum {
     HEADS = 6,
@@ -100,6 +108,7 @@ static void test_prefix_is_an_earlier_part(void **state) {
     for (int b = 0; b < BACKENDS; b++) {
         run_t split, joined;
         double limit = limit_of(backends[b]);
+        run_options_t all = options_of(backends[b]);
         run_make(&split, &with_prefix, backends[b], &all);
         run_make(&joined, &joined_case, backends[b], &all);
         join(&split, &joined);
@@ -134,7 +143,7 @@ static void pass_piece(const run_t *r, int s, int64_t from, int64_t to, void *ca
     int64_t prefix = cu_prefix[s + 1] - cu_prefix[s], stride = KEY;
     int32_t now[] = {0, (int32_t)(to - from)}, past[] = {(int32_t)(from ? prefix + from : 0)};
     int32_t now_prefix[] = {0, from ? 0 : (int32_t)prefix};
-    op_io_t io = {.attr = &cached_attr};
+    op_io_t io = {.attr = &cached_attr, .device = r->io.device};
     for (int i = ATTENTION_CACHED_Q; i <= ATTENTION_CACHED_V; i++) {
         io.in[i] = r->io.in[i];
         io.in[i].data = row_of(&r->io.in[i], cu[s] + from);
@@ -161,6 +170,7 @@ static void test_cache_in_pieces(void **state) {
     (void)state;
     for (int b = 0; b < BACKENDS; b++) {
         run_t r;
+        run_options_t all = options_of(backends[b]);
         run_make(&r, &with_prefix, backends[b], &all);
         for (int s = 0; s < SEQUENCES; s++) {
             double cache[2 * PLACES * KEY] = {0}, rows[TOKENS * ROW];
