@@ -51,23 +51,6 @@ static status_t put(const side_t *s, float *v, const float *host, int64_t n) {
     return device_sync(s->device, "input");
 }
 
-/* On any device, by way of the host: what is tested is the tree, not an addition. */
-static void add(device_t *d, float *y, const float *x, int64_t n) {
-    size_t bytes = (size_t)n * sizeof(float);
-    float *a = malloc(bytes), *b = malloc(bytes);
-    if (!a || !b) abort();
-    device_download(d, a, y, bytes);
-    device_download(d, b, x, bytes);
-    if (device_sync(d, "add") != ST_OK) abort();
-    for (int64_t i = 0; i < n; i++) a[i] += b[i];
-    device_upload(d, y, a, bytes);
-    if (device_sync(d, "add") != ST_OK) abort();
-    free(a);
-    free(b);
-}
-
-static const vector_calls_t by_host = {.add = add};
-
 static status_t tree_step(comm_t *c, const side_t *s, tree_t *t, int64_t M, int64_t n, float *host, float *out) {
     int64_t lo, hi, span = 1;
     while (span < M) span *= 2;
@@ -96,7 +79,7 @@ static status_t check_tree(comm_t *c, const side_t *s, int64_t n) {
     void *out = NULL, *host = malloc((size_t)n * sizeof(float));
     if (!host) return st_nomem("result", (size_t)n * sizeof(float));
     TRY(device_alloc(s->device, (size_t)n * sizeof(float), "result", &out));
-    status_t st = tree_open(s->data, &by_host, n, &t);
+    status_t st = tree_open(s->data, s->device ? backend_cuda_f32.vector : &vector_cpu, n, &t);
     for (int64_t M = 1; M <= MAX_MICRO && st == ST_OK; M++) st = comm_agree(c, tree_step(c, s, t, M, n, host, out));
     free(host);
     tree_close(t);

@@ -138,7 +138,7 @@ static void one_rank_sums_the_tree(void **state) {
     assert_true(comm_threads(c) >= 1);
     assert_int_equal(comm_data_open(c, &(comm_data_options_t){.device = NULL}, &d), ST_OK);
     assert_string_equal(comm_data_name(d), "none");
-    assert_int_equal(tree_open(d, NULL, ITEMS, &t), ST_OK);
+    assert_int_equal(tree_open(d, &vector_cpu, ITEMS, &t), ST_OK);
     int64_t differs = 0;
     for (int64_t M = 1; M <= MAX_MICRO; M++) {
         float out[ITEMS], plain[ITEMS] = {0};

@@ -23,24 +23,12 @@ struct tree {
     int64_t live, count, cap;
 };
 
-static void add_host(device_t *device, float *restrict left, const float *restrict right, int64_t n) {
-    (void)device;
-#pragma omp parallel for simd schedule(static)
-    for (int64_t i = 0; i < n; i++) left[i] += right[i];
-}
-
-static const vector_calls_t host = {.add = add_host};
-
 status_t tree_open(comm_data_t *d, const vector_calls_t *vector, int64_t n, tree_t **out) {
     assert(n >= 0);
     void *p = NULL;
     TRY(buf_calloc(&p, 1, sizeof(tree_t), "reduction tree"));
     tree_t *t = p;
-    *t = (tree_t){.data = d,
-                  .comm = comm_data_control(d),
-                  .device = comm_data_device(d),
-                  .vector = vector ? vector : &host,
-                  .n = n};
+    *t = (tree_t){.data = d, .comm = comm_data_control(d), .device = comm_data_device(d), .vector = vector, .n = n};
     *out = t;
     return ST_OK;
 }

@@ -17,7 +17,7 @@ typedef struct tree tree_t;
 /* The share [*lo, *hi) of `rank` of M micro-batches: as even as possible, in rank order. *local* */
 void tree_share(int64_t M, int size, int rank, int64_t *lo, int64_t *hi);
 
-/* For vectors of n floats, added by *vector (NULL on the host); both outlive the tree. *local* */
+/* For vectors of n floats, added by *vector, the table of the backend; both outlive the tree. *local* */
 status_t tree_open(comm_data_t *d, const vector_calls_t *vector, int64_t n, tree_t **out);
 void tree_close(tree_t *t);
 /* Begins a step of M >= 1 micro-batches. Takes memory when no step before needed as many nodes as this one: about

@@ -114,7 +114,8 @@ static status_t open_engine(trainer_t *t) {
                             .is_share = c->optimizer_sharding == CONFIG_SHARDING_ZERO1};
     if (adam.is_share) sharding_share(t->comm, params->n_trainable, &adam.first, &adam.n);
     TRY(adamw_open(backend_cpu.vector, params, &adam, &t->optim));
-    if (c->reduction == CONFIG_REDUCTION_CANONICAL) TRY(tree_open(t->vectors, NULL, params->n_trainable, &t->tree));
+    if (c->reduction == CONFIG_REDUCTION_CANONICAL)
+        TRY(tree_open(t->vectors, t->optim.vector, params->n_trainable, &t->tree));
     if (t->has_eval)
         TRY(evaluator_open(&t->loaded, t->eval_data, (packing_t)t->config->data.packing,
                            capacity(t, t->eval_data, dataset_sequences(t->eval_data)), &t->evaluator));
