@@ -8,6 +8,7 @@
 #include <math.h>
 #include "kernels/cuda.h"
 #include "kernels/ops/attention.h"
+#include "kernels/ops/attention_cached.h"
 #include "tests/op/case_macros.h"
 #include "tests/op/common_check.h"
 
@@ -41,6 +42,13 @@ static const attention_attr_t attr_16 = ATTR(16, 4, 1), attr_32 = ATTR(32, 4, 2)
     CASE(OP_ATTENTION, &attr_##dim, "attention of one sequence, head size " #dim, false, R2(LONG, heads *dim),         \
          R2(LONG, kv_heads *dim), R2(LONG, kv_heads *dim), I1(2, cu_long), R2(LONG_PREFIX, kv_heads *dim),             \
          R2(LONG_PREFIX, kv_heads *dim), I1(2, cu_long_prefix))
+
+/* Places enough for several parts, of which the second sequence leaves most without any. */
+static const attention_cached_attr_t cached = {2, 1, 64, 1500, 0.15};
+static const int32_t cu_cached[] = {0, 1, 1, 2}, past[] = {1400, 20, 1};
+static const op_case_t in_parts =
+    CASE(OP_ATTENTION_CACHED, &cached, "attention_cached, several parts", false, R2(2, 128), R2(2, 64), R2(2, 64),
+         I1(4, cu_cached), I1(3, past), R3(2, 4500, 64));
 
 static const op_case_t packed[] = {PLAIN(16, 4, 1),    PREFIXED(16, 4, 1), PREFIXED(32, 4, 2),
                                    PREFIXED(64, 4, 1), ONE(96, 1, 1),      ONE(128, 2, 1)};
@@ -123,12 +131,22 @@ static void test_alone(void **state) {
     }
 }
 
+static void test_cached_in_parts(void **state) {
+    (void)state;
+    const backend_t *const backends[] = {&backend_cuda_f32, &backend_cuda_bf16};
+    for (int b = 0; b < 2; b++) {
+        run_options_t options = options_of((dtypes_t){backends[b]->real, backends[b]->real}, false);
+        run_t got;
+        run_make(&got, &in_parts, backends[b], &options);
+        check_run(&got, options.types);
+        run_release(&got);
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_bf16),
-        cmocka_unit_test(test_float_prefix),
-        cmocka_unit_test(test_float),
-        cmocka_unit_test(test_alone),
+        cmocka_unit_test(test_bf16),  cmocka_unit_test(test_float_prefix),    cmocka_unit_test(test_float),
+        cmocka_unit_test(test_alone), cmocka_unit_test(test_cached_in_parts),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
