@@ -41,7 +41,8 @@ typedef struct op_io {
     void *scratch;
     const void *attr; /* the op's <op>_attr_t */
     const op_step_t *step;
-    struct device *device; /* whose memory the views are in (kernels/device.h); NULL: the host's */
+    struct device *device;           /* whose memory the views are in (kernels/device.h); NULL: the host's */
+    const op_step_t *step_on_device; /* *step in that memory: it changes while the call stands in a recorded graph */
 } op_io_t;
 
 typedef void (*op_fn)(const op_io_t *io);
@@ -76,8 +77,9 @@ typedef struct op_kernel {
 
 typedef struct backend {
     const char *name;
-    dtype_t real;   /* of activations; statistics of bfloat16 ones are float (kernels/ops/check.h) */
-    dtype_t weight; /* of frozen weights; trained ones are float beside bfloat16 activations */
+    dtype_t real;                 /* of activations; statistics of bfloat16 ones are float (kernels/ops/check.h) */
+    dtype_t weight;               /* of frozen weights; trained ones are float beside bfloat16 activations */
+    bool on_device;               /* kernels work in a device's memory */
     const vector_calls_t *vector; /* NULL: of a reference backend in double, which trains nothing */
     op_kernel_t kernel[OP_COUNT];
 } backend_t;

@@ -16,6 +16,7 @@ extern const vector_calls_t vector_cuda;
 const backend_t backend_cuda_f32 = {"cuda",
                                     DT_F32,
                                     DT_F32,
+                                    true,
                                     &vector_cuda,
                                     {
 #include "kernels/ops.def"
@@ -23,6 +24,7 @@ const backend_t backend_cuda_f32 = {"cuda",
 const backend_t backend_cuda_bf16 = {"cuda",
                                      DT_BF16,
                                      DT_BF16,
+                                     true,
                                      &vector_cuda,
                                      {
 #include "kernels/ops.def"

@@ -190,7 +190,8 @@ int main(int argc, char **argv) {
         double began = omp_get_wtime();
         micro_load(&build, &batch);
         tape_set_step(build.tape, (op_step_t){1, (uint64_t)i, true});
-        micro_forward(&build);
+        double loss;
+        check(micro_forward(&build, &loss));
         tape_backward(build.tape);
         double t = omp_get_wtime() - began;
         if (t >= whole) continue;

@@ -200,7 +200,8 @@ double tiny_run(tiny_t *t, tiny_how_t how, const batch_t *b, void *grad) {
     ok(build_open(&t->model, how.backend, &t->hook, how.bare || !t->method ? 0 : 1, options, &build));
     micro_load(&build, b);
     tape_set_step(build.tape, (op_step_t){9, how.step, grad != NULL});
-    double loss = micro_forward(&build);
+    double loss;
+    ok(micro_forward(&build, &loss));
     if (grad) {
         tape_set_grad(build.tape, grad);
         tape_backward(build.tape);

@@ -93,7 +93,9 @@ static status_t open_pass(scorer_t *s) {
 static status_t score_group(scorer_t *s, int64_t from, int64_t to) {
     TRY(load(s, from, to));
     tape_forward(s->build.tape);
-    const float *nll = tape_data(s->build.tape, s->build.nll);
+    void *fetched;
+    TRY(tape_fetch(s->build.tape, s->build.nll, &fetched));
+    const float *nll = fetched;
     for (int64_t i = from; i < to; i++) nll += print_line(&s->sequence[i], nll);
     return ST_OK;
 }

@@ -31,7 +31,7 @@ void evaluator_close(evaluator_t *e) {
 static status_t one(evaluator_t *e, int64_t m) {
     TRY(micro_fill(&e->plan, e->data, e->sequences, -1, m, &e->batch));
     micro_load(&e->build, &e->batch);
-    e->sums[2 * m] = micro_forward(&e->build);
+    TRY(micro_forward(&e->build, &e->sums[2 * m]));
     e->sums[2 * m + 1] = e->batch.weight_sum;
     return ST_OK;
 }

@@ -130,11 +130,14 @@ static int32_t sample(generator_t *g, const float *z, const generate_options_t *
 }
 
 /* The logits of the sequences of the last pass. */
-static void take_logits(generator_t *g, int64_t n, float **logits) {
+static status_t take_logits(generator_t *g, int64_t n, float **logits) {
     int64_t v = g->loaded->model.config.vocab;
-    const float *z = tape_data(g->build.tape, g->build.logits);
+    void *fetched;
+    TRY(tape_fetch(g->build.tape, g->build.logits, &fetched));
+    const float *z = fetched;
     for (int64_t s = 0, m = 0; s < n; s++)
         if (g->fed[s]) memcpy(logits[s], z + m++ * v, (size_t)v * sizeof *z);
+    return ST_OK;
 }
 
 /* Prompts go in as many passes as the capacity asks for; each prompt whole in one of them. */
@@ -153,7 +156,7 @@ static status_t prefill(generator_t *g, const sequence_t *prompt, int64_t n, flo
         }
         for (int64_t s = to; s < n; s++) skip(&g->batch);
         pass(g);
-        take_logits(g, n, logits);
+        TRY(take_logits(g, n, logits));
         from = to;
     }
     return ST_OK;
@@ -225,7 +228,7 @@ static status_t loop(generator_t *g, decode_t *d) {
         }
         if (!g->batch.n_tokens) return ST_OK;
         pass(g);
-        take_logits(g, streams, d->logits);
+        TRY(take_logits(g, streams, d->logits));
     }
 }
 

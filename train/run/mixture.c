@@ -76,8 +76,9 @@ status_t mixture_run(mixture_t *m, const sequence_t *s, int64_t n) {
         for (int64_t i = 0; i < n; i++) TRY(add(m, &s[i], j, i));
         micro_load(&m->build, &m->batch);
         tape_forward(m->build.tape);
-        memcpy(m->nll + j * m->capacity, tape_data(m->build.tape, m->build.nll),
-               (size_t)m->batch.n_loss * sizeof *m->nll);
+        void *nll;
+        TRY(tape_fetch(m->build.tape, m->build.nll, &nll));
+        memcpy(m->nll + j * m->capacity, nll, (size_t)m->batch.n_loss * sizeof *m->nll);
     }
     return ST_OK;
 }

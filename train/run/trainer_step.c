@@ -33,7 +33,7 @@ static status_t run_micro(trainer_t *t, int64_t m, float *grad) {
     micro_load(&t->now->build, &t->batch);
     tape_set_step(t->now->build.tape, (op_step_t){(uint64_t)t->config->training.seed, (uint64_t)t->step, true});
     tape_set_grad(t->now->build.tape, grad);
-    t->micro_stats[2 * m] = micro_forward(&t->now->build);
+    TRY(micro_forward(&t->now->build, &t->micro_stats[2 * m]));
     t->micro_stats[2 * m + 1] = t->batch.weight_sum;
     tape_backward(t->now->build.tape);
     return ST_OK;

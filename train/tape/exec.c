@@ -41,6 +41,7 @@ void tape_set_grad(tape_t *t, void *blob) {
 }
 
 void tape_forward(tape_t *t) {
+    tape_memory_upload(t);
     for (int64_t e = 0; e < t->n_forward; e++) t->backend->kernel[t->node[t->event[e].node].op].fwd(&t->event[e].io);
 }
 
@@ -49,17 +50,4 @@ void tape_backward(tape_t *t) {
         const op_kernel_t *k = &t->backend->kernel[t->node[t->event[e].node].op];
         (t->event[e].kind == EVENT_BACKWARD ? k->bwd : k->fwd)(&t->event[e].io);
     }
-}
-
-void *tape_data(const tape_t *t, val_t v) {
-    const tape_val_t *x = &t->val[v.id];
-    if (x->kind == VAL_PARAM) return t->params->item[x->param].value.data;
-    if (x->kind != VAL_NODE) return x->data;
-    return (char *)t->arena + t->buffer[x->buffer[0]].offset;
-}
-
-view_t tape_view(const tape_t *t, val_t v) {
-    view_t out = tape_shape_at(&t->val[v.id].shape, t->sizes);
-    out.data = tape_data(t, v);
-    return out;
 }

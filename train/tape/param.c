@@ -11,6 +11,7 @@ void param_set_init(param_set_t *s, dtype_t real) {
 
 void param_set_release(param_set_t *s) {
     for (int64_t i = 0; i < s->count; i++) free(s->item[i].name);
+    param_set_unplace(s);
     free(s->item);
     free(s->trainable);
     free(s->frozen);
@@ -97,6 +98,7 @@ void param_share(param_set_t *s, int index, const param_set_t *owner) {
     if (has_window(s, index) || has_window(owner, i)) return;
     if (memcmp(o->value.dim, p->value.dim, (size_t)p->value.rank * sizeof *p->value.dim)) return;
     p->shared = true;
+    p->owner = o;
     p->value.data = o->value.data;
 }
 

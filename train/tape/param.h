@@ -4,24 +4,32 @@
  * second blob of the same layout, so that zeroing, clipping and reducing are one call over one array.
  * Frozen tensors own their memory in one blob of the backend's dtype. A window is a trainable tensor that is some rows
  * of a frozen one: it has a gradient like any other, but its values are the frozen tensor's own (its place in the
- * trainable blob stays 0). So what reads the whole tensor needs not know that some of it is trained. *local* */
+ * trainable blob stays 0). So what reads the whole tensor needs not know that some of it is trained.
+ *
+ * A set may have a copy in a device's memory (param_set_place), which kernels read and updates change there. The
+ * host's values stay, for everything that is not a step: initial values, files, exports. They are the same after
+ * param_upload and param_download; in between, the device's are the newer ones. *local* */
 #pragma once
 #include <stdbool.h>
 #include <stdint.h>
 #include "kernels/status.h"
+#include "kernels/device.h"
+#include "kernels/op.h"
 #include "kernels/view.h"
 
 typedef struct param {
     char *name;      /* scope and own name; unique */
     const char *own; /* the PEFT or Hugging Face parameter name */
-    view_t value;    /* dtype of the backend */
+    view_t value;    /* on the host, of the set's dtype */
+    void *at;        /* on the set's device; NULL without one */
     int64_t offset;  /* first element in the trainable blob, or in the frozen blob; set by param_set_alloc */
     bool trainable;
-    bool idle;       /* no pass reads it: param_train does not count */
-    bool shared;     /* frozen, and its memory is another set's */
-    bool decay;      /* weight decay applies (not for biases and norm weights) */
-    double lr_scale; /* learning rate as a multiple of the run's; 1 */
-    int window_of;   /* parameter whose rows these are, -1: none */
+    bool idle;                 /* no pass reads it: param_train does not count */
+    bool shared;               /* frozen, and its memory is another set's */
+    const struct param *owner; /* the other set's, which outlives this one */
+    bool decay;                /* weight decay applies (not for biases and norm weights) */
+    double lr_scale;           /* learning rate as a multiple of the run's; 1 */
+    int window_of;             /* parameter whose rows these are, -1: none */
     int64_t window_first;
 } param_t;
 
@@ -33,6 +41,8 @@ typedef struct param_set {
     const char *scope;               /* put in front of the names declared from now on; NULL: nothing */
     dtype_t real;                    /* dtype of every value: float32, double for the oracle's tests */
     void *trainable, *frozen, *grad; /* blobs, NULL until param_set_alloc */
+    device_t *device;                /* NULL: the host alone */
+    void *device_trainable, *device_frozen, *device_grad;
 } param_set_t;
 
 void param_set_init(param_set_t *s, dtype_t real);
@@ -56,6 +66,17 @@ void param_share(param_set_t *s, int index, const param_set_t *owner);
 /* Places all tensors and allocates the blobs (64-byte aligned, zeroed) and points every value into them. with_grad:
  * also the gradient blob. */
 status_t param_set_alloc(param_set_t *s, bool with_grad);
+/* Gives the set its copy on a device, frozen weights as `weight` (float or bfloat16), trainable ones and gradients as
+ * float; d NULL: nothing. Once, when all values are there and after the owner of shared ones. Errors: ST_NOMEM, what
+ * the device says, ST_USAGE for windows beside bfloat16. */
+status_t param_set_place(param_set_t *s, device_t *d, dtype_t weight);
+/* Gives up that copy. */
+void param_set_unplace(param_set_t *s);
+/* The trainable tensors from the host to the device, and back; nothing without a device. They wait. */
+status_t param_upload(const param_set_t *s);
+status_t param_download(const param_set_t *s);
+/* The type in which a backend's kernels read the parameter. */
+dtype_t param_dtype(const param_t *p, const backend_t *backend);
 /* Index by name, -1 if none. Linear in the number of tensors: for set-up only. */
 int param_find(const param_set_t *s, const char *name);
 /* The gradient of a trainable parameter as a view. */

@@ -266,21 +266,13 @@ done:
 
 /* ---- binding: memory and pointers ------------------------------------------------------------------------------ */
 
-static status_t aligned(void **out, size_t bytes, const char *what) {
-    size_t rounded = (bytes + PLACE_ALIGN) / PLACE_ALIGN * PLACE_ALIGN;
-    void *p = aligned_alloc(PLACE_ALIGN, rounded);
-    if (!p) return st_nomem(what, rounded);
-    *out = p;
-    return ST_OK;
-}
-
 static void *value_data(const tape_t *t, const tape_val_t *v, int instance) {
     switch (v->kind) {
     case VAL_PARAM:
-        return t->params->item[v->param].value.data;
+        return t->device ? t->params->item[v->param].at : t->params->item[v->param].value.data;
     case VAL_INPUT:
     case VAL_STATE:
-        return v->data;
+        return t->device ? v->at : v->data;
     case VAL_NODE:
         break;
     }
@@ -309,27 +301,23 @@ static void bind(tape_t *t, tape_event_t *e) {
     if (e->kind == EVENT_BACKWARD) {
         const tape_val_t *v = &t->val[n->out[0]];
         io->gout = v->shape;
-        io->gout.data = v->grad >= 0 ? (void *)((char *)t->arena + t->buffer[v->grad].offset) : (void *)&t->loss_grad;
+        io->gout.data = v->grad >= 0 ? (void *)((char *)t->arena + t->buffer[v->grad].offset)
+                                     : (void *)(uintptr_t)tape_memory_loss_grad(t);
     }
     io->attr = n->attr;
     io->step = &t->step;
+    io->device = t->device;
+    io->step_on_device = tape_memory_step(t);
 }
 
 static status_t bind_all(tape_t *t, const plan_t *p) {
-    for (int64_t i = 0; i < t->n_val; i++) {
-        tape_val_t *v = &t->val[i];
-        if (v->kind != VAL_INPUT && v->kind != VAL_STATE) continue;
-        view_t full = tape_shape_at(&v->shape, t->capacity);
-        TRY(aligned(&v->data, view_bytes(&full), v->name));
-        memset(v->data, 0, view_bytes(&full));
-    }
-    TRY(aligned(&t->arena, t->arena_bytes, "activations"));
+    TRY(tape_memory_open(t));
     for (int64_t e = 0; e < t->n_event; e++) {
         bind(t, &t->event[e]);
         t->event[e].io.want_grad = p->wanted[t->event[e].node];
     }
     tape_set_sizes(t, t->capacity);
-    tape_set_grad(t, t->params->grad);
+    tape_set_grad(t, t->device ? t->params->device_grad : t->params->grad);
     for (int64_t e = 0; e < t->n_event; e++) {
         const tape_node_t *n = &t->node[t->event[e].node];
         const op_kernel_t *k = &t->backend->kernel[n->op];
@@ -338,7 +326,7 @@ static status_t bind_all(tape_t *t, const plan_t *p) {
         size_t bytes = k->scratch ? k->scratch(&t->event[e].io) : 0;
         if (bytes > t->scratch_bytes) t->scratch_bytes = bytes;
     }
-    TRY(aligned(&t->scratch, t->scratch_bytes, "scratch"));
+    TRY(tape_memory_get(t, t->scratch_bytes, "scratch", &t->scratch));
     for (int64_t e = 0; e < t->n_event; e++) t->event[e].io.scratch = t->scratch;
     return ST_OK;
 }

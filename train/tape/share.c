@@ -1,5 +1,5 @@
 /* Several tapes in one memory: a tape reads nothing in its arena or scratch that it did not write in the same pass, so
- * tapes that take turns need but one of each. */
+ * tapes that take turns need but one of each; all are of one device. */
 #include <stdlib.h>
 #include "train/tape/tape.h"
 #include "train/tape/tape_impl.h"
@@ -31,14 +31,14 @@ static void move_events(tape_t *t, const move_t *m) {
 static void use_arena(tape_t *t, const tape_t *owner) {
     if (t == owner || t->borrows_arena) return;
     move_events(t, &(move_t){t->arena, t->arena_bytes, owner->arena});
-    free(t->arena);
+    device_release(t->device, t->arena);
     t->arena = owner->arena;
     t->borrows_arena = true;
 }
 
 static void use_scratch(tape_t *t, const tape_t *owner) {
     if (t == owner || t->borrows_scratch) return;
-    free(t->scratch);
+    device_release(t->device, t->scratch);
     t->scratch = owner->scratch;
     t->borrows_scratch = true;
     for (int64_t e = 0; e < t->n_event; e++) t->event[e].io.scratch = t->scratch;

@@ -9,6 +9,11 @@ status_t tape_open(const backend_t *backend, param_set_t *params, tape_t **out) 
     tape_t *t = p;
     t->backend = backend;
     t->params = params;
+    t->device = backend->on_device ? params->device : NULL;
+    if (backend->on_device && !t->device) {
+        free(t);
+        return st_raise(ST_INTERNAL, "tape_open", "the parameters are on no device");
+    }
     t->loss = VAL_NONE;
     *out = t;
     return ST_OK;
@@ -20,11 +25,11 @@ dtype_t tape_real(const tape_t *t) {
 
 void tape_close(tape_t *t) {
     if (!t) return;
+    tape_memory_close(t);
     for (int64_t i = 0; i < t->n_val; i++) {
         tape_val_t *v = &t->val[i];
         if (v->kind == VAL_INPUT || v->kind == VAL_STATE) {
             free((char *)(uintptr_t)v->name);
-            free(v->data);
         }
     }
     for (int64_t i = 0; i < t->n_node; i++) {
@@ -36,8 +41,6 @@ void tape_close(tape_t *t) {
     free(t->segment);
     free(t->event);
     free(t->buffer);
-    if (!t->borrows_arena) free(t->arena);
-    if (!t->borrows_scratch) free(t->scratch);
     free(t->error_text);
     free(t);
 }
@@ -72,6 +75,7 @@ val_t tape_param(tape_t *t, int index) {
     const param_t *p = &t->params->item[index];
     tape_val_t v = {.kind = VAL_PARAM, .shape = p->value, .param = index, .name = p->name, .needs_grad = p->trainable};
     v.shape.data = NULL;
+    v.shape.dtype = param_dtype(p, t->backend);
     return add_val(t, v);
 }
 

@@ -26,7 +26,8 @@ typedef struct tape_sizes {
     int64_t n, m, s, p; /* rows (tokens and slots), loss rows, sequences, prefix rows */
 } tape_sizes_t;
 
-/* A tape over the parameters of `params` (kept, not owned) for a backend. */
+/* A tape over the parameters of `params` (kept, not owned) for a backend; one whose kernels are on a device works on
+ * the parameters' copy there (param_set_place). */
 status_t tape_open(const backend_t *backend, param_set_t *params, tape_t **out);
 void tape_close(tape_t *t);
 
@@ -66,8 +67,16 @@ void tape_set_step(tape_t *t, op_step_t step);
 void tape_set_grad(tape_t *t, void *blob);
 void tape_forward(tape_t *t);
 void tape_backward(tape_t *t);
-void *tape_data(const tape_t *t, val_t v);  /* memory of an input, state or kept value */
+/* Memory on the host: of an input, to be written before tape_forward, of a parameter, and without a device of a state
+ * or kept value. */
+void *tape_data(const tape_t *t, val_t v);
 view_t tape_view(const tape_t *t, val_t v); /* the same with the present shape */
+/* A kept value after forward, on the host, bfloat16 as float: from a device it is fetched after a wait, whose errors are
+ * returned. */
+status_t tape_fetch(const tape_t *t, val_t v, void **out);
+bool tape_on_device(const tape_t *t);
+/* Where kernels find the value. */
+void *tape_address(const tape_t *t, val_t v);
 
 /* Lets n planned tapes of which one is at work at a time use the largest arena and the largest scratch among them; the
  * others are freed. No tape runs after one of them was closed, and what was kept stands until another one runs. Once

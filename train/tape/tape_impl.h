@@ -16,7 +16,9 @@ typedef struct tape_val {
     bool loss;         /* its gradient is 1 */
     int32_t buffer[2]; /* of the forward instance and of the replayed instance, -1 none */
     int32_t grad;      /* buffer of the gradient, -1 none */
-    void *data;        /* input and state memory */
+    void *data;        /* on the host: inputs and states; with a device the copy of a kept value */
+    void *at;          /* on the device: inputs and states */
+    size_t offset;     /* of an input in the staging blocks */
 } tape_val_t;
 
 typedef struct tape_node {
@@ -54,6 +56,7 @@ typedef struct tape_segment {
 
 struct tape {
     const backend_t *backend;
+    device_t *device; /* the parameters', for a backend that has its kernels there; else NULL */
     param_set_t *params;
     status_t error;
     char *error_text;
@@ -76,7 +79,20 @@ struct tape {
     size_t arena_bytes, scratch_bytes;
     double loss_grad; /* gout of the loss */
     op_step_t step;
+    void *up, *staging[2]; /* a device's block of inputs, and what goes into it next and went into it last */
+    size_t up_bytes;
+    int turn; /* the staging block that is filled now */
 };
+
+/* memory.c: everything of a planned tape but its scratch. */
+status_t tape_memory_open(tape_t *t);
+void tape_memory_close(tape_t *t);
+status_t tape_memory_get(const tape_t *t, size_t bytes, const char *what, void **out);
+/* Where kernels of a device find the step (NULL without one), and any kernel the gradient of a loss. */
+const void *tape_memory_step(const tape_t *t);
+const void *tape_memory_loss_grad(const tape_t *t);
+/* Puts the inputs and the step on the device; nothing without one. */
+void tape_memory_upload(tape_t *t);
 
 /* The shape with step sizes put in. */
 view_t tape_shape_at(const view_t *shape, tape_sizes_t sizes);
