@@ -133,8 +133,12 @@ static void check_padded(const padded_t *p, const backend_t *backend, dtypes_t t
 }
 
 static void check_all(const backend_t *backend, dtypes_t types) {
-    for (size_t n = 0; n < sizeof rows / sizeof *rows; n++)
+    for (size_t n = 0; n < sizeof rows / sizeof *rows; n++) {
+#ifdef GRAFT_SANITIZE
+        if (rows[n].filled.in[0].dim[0] > 100) continue; /* slow, and the same code as the small ones */
+#endif
         if (backend->kernel[rows[n].alone.op].fwd) check_padded(&rows[n], backend, types);
+    }
 }
 
 static void test_float(void **state) {
