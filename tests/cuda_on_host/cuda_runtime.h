@@ -1,6 +1,8 @@
 /* CUDA's runtime for programs that run its kernels on the host: the part that kernels/cuda uses, under the same names.
  *
- * Work is done at once and in order, or, while a stream is captured, recorded and done when the graph is launched.
+ * Work of a stream is done in order, at once or, with CUDA_ON_HOST_LATE=1, as late as the program lets it: when
+ * somebody waits for it. So a host that reads or changes memory without having waited is found. While a stream is
+ * captured, work is recorded, and done when the graph is launched. The default stream, NULL, does its work at once.
  * Device memory is host memory that starts as 0xFF (NaN) and, where the processor has protection keys, can be touched
  * by kernels and copies alone: host code that follows a device pointer dies. Copies check on which side their ends
  * are. runtime.cpp has the bodies. *local* */
@@ -15,7 +17,6 @@
 #define __device__
 #define __host__
 #define __forceinline__ inline
-#define __noinline__    __attribute__((noinline))
 #define __launch_bounds__(...)
 #define __align__(n) alignas(n)
 
@@ -119,7 +120,7 @@ cudaError_t cudaGraphDestroy(cudaGraph_t g);
 
 #include <functional>
 namespace on_host {
-/* Does the work now, or keeps it for the graph that `s` is captured into. */
+/* Keeps the work for the stream, or for the graph that it is captured into. */
 void enqueue(cudaStream_t s, std::function<void()> work);
 /* From now on the stream gets nowhere: events behind this are never ready, and whoever waits for it waits for ever. */
 void stall(cudaStream_t s);

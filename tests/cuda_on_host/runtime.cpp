@@ -3,6 +3,10 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+#include <algorithm>
+#include <atomic>
+#include <deque>
+#include <memory>
 #include <utility>
 #include <vector>
 #include "tests/cuda_on_host/memory.hpp"
@@ -11,6 +15,11 @@
 static int devices() {
     const char *n = getenv("CUDA_ON_HOST_DEVICES");
     return n ? atoi(n) : 8;
+}
+/* CUDA_ON_HOST_LATE=1: work waits until somebody waits for it. */
+static bool is_eager() {
+    static const char *const e = getenv("CUDA_ON_HOST_LATE");
+    return !e || e[0] != '1';
 }
 static const size_t DEVICE_BYTES = (size_t)4 << 30;
 
@@ -25,9 +34,18 @@ struct CUgraphExec_st {
 struct CUstream_st {
     CUgraph_st *captured; /* NULL: none under way */
     bool stalled;
+    std::deque<std::function<void()>> queue;           /* not done yet */
+    size_t put;                                        /* pieces of work so far */
+    std::shared_ptr<std::atomic<size_t>> done_pointer; /* outlives the stream */
+    std::atomic<size_t> &done() { return *done_pointer; }
 };
 struct CUevent_st {
-    bool stalled; /* as the stream was when this was recorded */
+    bool stalled;        /* as the stream was when this was recorded */
+    CUstream_st *stream; /* is there as long as not all of its work is done */
+    std::shared_ptr<std::atomic<size_t>> done;
+    size_t after; /* work of that stream */
+
+    bool is_reached() { return !stalled && (!done || *done >= after); }
 };
 
 static thread_local cudaError_t last_error;
@@ -40,12 +58,36 @@ static cudaError_t answer(cudaError_t e) {
     return e;
 }
 
+/* Streams, for calls that wait for the device. Only the thread that uses them makes and ends them. */
+static std::vector<CUstream_st *> *streams;
+
+static void run_until(CUstream_st *s, size_t after) {
+    on_host::memory_open_t open;
+    while (s->done() < after) {
+        std::function<void()> work = std::move(s->queue.front());
+        s->queue.pop_front();
+        work();
+        s->done()++;
+    }
+}
+
+static void run_all() {
+    if (streams)
+        for (CUstream_st *s : *streams) run_until(s, s->put);
+}
+
 void on_host::enqueue(cudaStream_t s, std::function<void()> work) {
     if (s && s->captured) {
         s->captured->work.push_back(std::move(work));
         return;
     }
-    if (captures && !s) fail("work for the default stream while another is captured");
+    if (s) {
+        s->queue.push_back(std::move(work));
+        s->put++;
+        if (is_eager()) run_until(s, s->put);
+        return;
+    }
+    if (captures) fail("work for the default stream while another is captured");
     memory_open_t open;
     work();
 }
@@ -165,6 +207,7 @@ cudaError_t cudaMalloc(void **p, size_t bytes) {
 }
 cudaError_t cudaFree(void *p) {
     if (captures) return answer(cudaErrorStreamCaptureUnsupported);
+    run_all();
     return !p || on_host::memory_give(p) ? cudaSuccess : answer(cudaErrorInvalidValue);
 }
 cudaError_t cudaHostAlloc(void **p, size_t bytes, unsigned flags) {
@@ -181,6 +224,7 @@ cudaError_t cudaMallocHost(void **p, size_t bytes) {
 }
 cudaError_t cudaFreeHost(void *p) {
     if (captures) return answer(cudaErrorStreamCaptureUnsupported);
+    run_all();
     free(p);
     return cudaSuccess;
 }
@@ -218,27 +262,38 @@ cudaError_t cudaMemset(void *p, int value, size_t bytes) {
 cudaError_t cudaStreamCreateWithFlags(cudaStream_t *s, unsigned flags) {
     (void)flags;
     *s = new CUstream_st();
+    (*s)->done_pointer = std::make_shared<std::atomic<size_t>>(0);
+    if (!streams) streams = new std::vector<CUstream_st *>();
+    streams->push_back(*s);
     return cudaSuccess;
 }
 cudaError_t cudaStreamCreate(cudaStream_t *s) {
     return cudaStreamCreateWithFlags(s, cudaStreamDefault);
 }
 cudaError_t cudaStreamDestroy(cudaStream_t s) {
+    run_until(s, s->put);
+    streams->erase(std::find(streams->begin(), streams->end(), s));
     delete s;
     return cudaSuccess;
 }
 cudaError_t cudaStreamSynchronize(cudaStream_t s) {
     while (s && s->stalled) pause();
-    return s && s->captured ? answer(cudaErrorStreamCaptureUnsupported) : cudaSuccess;
+    if (s && s->captured) return answer(cudaErrorStreamCaptureUnsupported);
+    if (s) run_until(s, s->put);
+    return cudaSuccess;
 }
 cudaError_t cudaStreamQuery(cudaStream_t s) {
-    return s && s->stalled ? cudaErrorNotReady : cudaStreamSynchronize(s);
+    if (s && s->captured) return answer(cudaErrorStreamCaptureUnsupported);
+    return s && (s->stalled || s->done() < s->put) ? cudaErrorNotReady : cudaSuccess;
 }
 cudaError_t cudaDeviceSynchronize(void) {
-    return captures ? answer(cudaErrorStreamCaptureUnsupported) : cudaSuccess;
+    if (captures) return answer(cudaErrorStreamCaptureUnsupported);
+    run_all();
+    return cudaSuccess;
 }
 cudaError_t cudaStreamWaitEvent(cudaStream_t s, cudaEvent_t e, unsigned) {
     if (s) s->stalled |= e->stalled;
+    if (!e->stalled && !e->is_reached()) run_until(e->stream, e->after);
     return cudaSuccess;
 }
 cudaError_t cudaEventCreateWithFlags(cudaEvent_t *e, unsigned flags) {
@@ -255,15 +310,22 @@ cudaError_t cudaEventDestroy(cudaEvent_t e) {
 }
 cudaError_t cudaEventRecord(cudaEvent_t e, cudaStream_t s) {
     e->stalled = s && s->stalled;
+    e->stream = s;
+    e->done = s ? s->done_pointer : nullptr;
+    e->after = s ? s->put : 0;
     return cudaSuccess;
 }
-cudaError_t cudaEventSynchronize(cudaEvent_t e) {
-    while (e->stalled) pause();
+static cudaError_t check_no_capture() {
     return captures && capture_mode != cudaStreamCaptureModeRelaxed ? answer(cudaErrorStreamCaptureUnsupported)
                                                                     : cudaSuccess;
 }
+cudaError_t cudaEventSynchronize(cudaEvent_t e) {
+    while (e->stalled) pause();
+    if (!e->is_reached()) run_until(e->stream, e->after);
+    return check_no_capture();
+}
 cudaError_t cudaEventQuery(cudaEvent_t e) {
-    return e->stalled ? cudaErrorNotReady : cudaEventSynchronize(e);
+    return e->is_reached() ? check_no_capture() : cudaErrorNotReady;
 }
 cudaError_t cudaThreadExchangeStreamCaptureMode(cudaStreamCaptureMode *mode) {
     std::swap(*mode, capture_mode);

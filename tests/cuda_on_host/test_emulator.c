@@ -187,6 +187,7 @@ static void test_sides(void **state) {
 }
 
 int main(void) {
+    setenv("CUDA_ON_HOST_LATE", "1", 1);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_blocks),  cmocka_unit_test(test_warps), cmocka_unit_test(test_copies),
         cmocka_unit_test(test_product), cmocka_unit_test(test_bf16),  cmocka_unit_test(test_graph),
