@@ -162,27 +162,29 @@ const choice_t *choice_of(state_t *s, const gemm_t *g, const look_t *l, problem_
     return c;
 }
 
-__global__ void narrow_bias(const float *from, int64_t count, bf16_t *to) {
+template <class FROM, class TO> __global__ void copy_bias(const FROM *from, int64_t count, TO *to) {
     int64_t i = (int64_t)blockIdx.x * blockDim.x + threadIdx.x;
-    if (i < count) to[i] = from_float<bf16_t>(from[i]);
+    if (i < count) to[i] = from_float<TO>(to_float(from[i]));
 }
 
 /* The bias in C's type and aligned. */
 const void *bias_of(state_t *s, cudaStream_t stream, const gemm_t *g) {
     if (!g->bias || (g->bias_type == g->c_type && alignment(g->bias) == ALIGNED)) return g->bias;
     void *room = (char *)s->workspace + s->bytes;
-    if (g->bias_type == g->c_type)
-        (void)cudaMemcpyAsync(room, g->bias, (size_t)g->n * dtype_size(g->c_type), cudaMemcpyDeviceToDevice, stream);
-    else
-        launch(stream, dim3((unsigned)cuda_parts(g->n, 256)), dim3(256), 0, narrow_bias, (const float *)g->bias, g->n,
-               (bf16_t *)room);
+    with_real(g->bias_type, [&](auto from) {
+        with_real(g->c_type, [&](auto to) {
+            using FROM = decltype(from);
+            using TO = decltype(to);
+            launch(stream, dim3((unsigned)cuda_parts(g->n, 256)), dim3(256), 0, copy_bias<FROM, TO>,
+                   (const FROM *)g->bias, g->n, (TO *)room);
+        });
+    });
     return room;
 }
 
 bool for_library(const state_t *s, const gemm_t *g) {
     if (!s || g->k == 0 || g->a_type != g->b_type || (g->a_type == DT_F32 && g->c_type != DT_F32)) return false;
-    if (!g->bias) return true;
-    return g->n * (int64_t)dtype_size(g->c_type) <= BIAS_ROOM && !(g->bias_type == DT_BF16 && g->c_type == DT_F32);
+    return !g->bias || g->n * (int64_t)dtype_size(g->c_type) <= BIAS_ROOM;
 }
 
 /* False: cuBLASLt has no algorithm, and nothing was done. */
