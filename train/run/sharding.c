@@ -9,17 +9,18 @@ void sharding_share(const comm_t *c, int64_t n, int64_t *first, int64_t *count) 
 
 /* The values of a window lie outside of the blob, so their shares go to the others piece by piece. */
 static void publish_window(comm_data_t *d, const param_t *p, int64_t n) {
+    float *values = p->at ? p->at : p->value.data;
     for (int rank = 0; rank < comm_size(comm_data_control(d)); rank++) {
         int64_t first, count, lo = p->offset, hi = lo + view_count(&p->value);
         comm_data_share(n, comm_size(comm_data_control(d)), rank, &first, &count);
         if (lo < first) lo = first;
         if (hi > first + count) hi = first + count;
-        if (lo < hi) comm_data_bcast(d, (float *)p->value.data + (lo - p->offset), hi - lo, rank);
+        if (lo < hi) comm_data_bcast(d, values + (lo - p->offset), hi - lo, rank);
     }
 }
 
 void sharding_publish(comm_data_t *d, const param_set_t *params) {
-    comm_data_all_gather(d, params->trainable, params->n_trainable);
+    comm_data_all_gather(d, params->device ? params->device_trainable : params->trainable, params->n_trainable);
     comm_data_begin(d);
     for (int64_t i = 0; i < params->count; i++)
         if (params->item[i].trainable && params->item[i].window_of >= 0)

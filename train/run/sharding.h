@@ -8,7 +8,8 @@
 
 /* The share of this rank. *local* */
 void sharding_share(const comm_t *c, int64_t n, int64_t *first, int64_t *count);
-/* Every rank gets the weights that the others have updated. *collective* */
+/* Every rank gets the weights that the others have updated, where updates are made: on the device, or on the host.
+ * *collective* */
 void sharding_publish(comm_data_t *d, const param_set_t *params);
 /* The whole state where the host of rank 0 can read it, for a checkpoint: state[0] is exp_avg, state[1] exp_avg_sq, of
  * no meaning on the other ranks. The caller frees *copy on every rank, also after a failure. *collective* */
