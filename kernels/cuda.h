@@ -13,8 +13,7 @@ int cuda_count(char *why, size_t size);
 /* Starts device `ordinal`. Errors: ST_USAGE with what was found. Close with device_close. */
 status_t cuda_open(int ordinal, device_t **out);
 
-/* The largest head size of attention's kernels, which keep whole rows in shared memory. Who emits the op on a CUDA device
- * refuses larger ones. */
+/* The largest head size of attention's kernels, which keep whole rows in shared memory (backend_t.head_dim_max). */
 enum { CUDA_HEAD_DIM_MAX = 256 };
 
 /* The same kernels twice: for float activations (products in float, not TF32, to compare with the CPU) and for bfloat16

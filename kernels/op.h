@@ -83,6 +83,7 @@ typedef struct backend {
     bool on_device;               /* kernels work in a device's memory */
     const vector_calls_t *vector; /* NULL: of a reference backend in double, which trains nothing */
     op_kernel_t kernel[OP_COUNT];
+    int64_t head_dim_max; /* of attention; 0: any */
 } backend_t;
 
 extern const backend_t backend_ref_f32; /* kernels/ref in float */

@@ -20,7 +20,8 @@ const backend_t backend_cuda_f32 = {"cuda",
                                     &vector_cuda,
                                     {
 #include "kernels/ops.def"
-                                    }};
+                                    },
+                                    CUDA_HEAD_DIM_MAX};
 const backend_t backend_cuda_bf16 = {"cuda",
                                      DT_BF16,
                                      DT_BF16,
@@ -28,6 +29,7 @@ const backend_t backend_cuda_bf16 = {"cuda",
                                      &vector_cuda,
                                      {
 #include "kernels/ops.def"
-                                     }};
+                                     },
+                                     CUDA_HEAD_DIM_MAX};
 #undef OP
 }

@@ -106,7 +106,27 @@ static void test_float(void **state) {
     }
 }
 
+/* A backend whose attention has a largest head size says so before anything runs. */
+static void test_large_heads(void **state) {
+    (void)state;
+    static backend_t limited;
+    tiny_t t;
+    build_t b;
+    const build_options_t o = {.tail = TAIL_LOGITS, .capacity = {LENGTH, LENGTH, 1, 0}};
+    tiny_open(&t, tiny_llama, methods_tested[0], DT_F32);
+    limited = backend_cpu;
+    limited.head_dim_max = t.model.config.head_dim;
+    assert_int_equal(build_open(&t.model, &limited, &t.hook, 1, o, &b), ST_OK);
+    build_close(&b);
+    limited.head_dim_max--;
+    assert_int_equal(build_open(&t.model, &limited, &t.hook, 1, o, &b), ST_USAGE);
+    assert_non_null(strstr(st_message(), "head"));
+    st_clear();
+    tiny_close(&t);
+}
+
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_double), cmocka_unit_test(test_float)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_double), cmocka_unit_test(test_float),
+                                       cmocka_unit_test(test_large_heads)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -60,6 +60,9 @@ status_t build_open(model_t *m, const backend_t *backend, const hook_t *hook, in
     b->hook = hook;
     b->n_hook = n_hook;
     b->options = options;
+    if (backend->head_dim_max && m->config.head_dim > backend->head_dim_max)
+        return st_raise(ST_USAGE, "model", "heads of %lld numbers are too large for %s, which takes %lld; use the CPU",
+                        (long long)m->config.head_dim, backend->name, (long long)backend->head_dim_max);
     TRY(tape_open(backend, &m->params, &b->tape));
     status_t st = emit(b);
     if (st != ST_OK) build_close(b);
