@@ -9,6 +9,7 @@
 #include <deque>
 #include <vector>
 #include "tests/cuda_on_host/mailbox.hpp"
+#include "tests/cuda_on_host/memory.hpp"
 
 using on_host::mailbox_t;
 typedef std::vector<float> floats_t;
@@ -153,9 +154,12 @@ static floats_t sum(ncclComm_t c, const op_t &op) {
     return all;
 }
 
+/* In the stream, as late as that is. */
 static void store(const op_t &op, size_t at, const floats_t &v) {
-    if (v.size() && cudaMemcpy(op.to + at, v.data(), v.size() * sizeof(float), cudaMemcpyHostToDevice) != cudaSuccess)
-        abort();
+    float *to = op.to + at;
+    if (v.empty()) return;
+    if (!on_host::memory_has(to, v.size() * sizeof(float))) on_host::fail("NCCL writes outside of device memory");
+    on_host::enqueue(op.stream, [=] { memcpy(to, v.data(), v.size() * sizeof(float)); });
 }
 
 static void finish(ncclComm_t c, op_t &op) {
@@ -220,6 +224,8 @@ static ncclResult_t begin_op(ncclComm_t c, kind_t kind, const void *from, size_t
     if (!depth && !c->ops.empty()) return fail(c, ncclInvalidUsage, "kind %d before the last call has ended", kind);
     c->ops.push_back({kind, (float *)to, count, peer, s, floats_t(brought), std::vector<floats_t>(c->ranks)});
     op_t &op = c->ops.back();
+    /* what was put into the stream before, and what it waits for, is done first */
+    if (cudaStreamSynchronize(s) != cudaSuccess) return fail(c, ncclUnhandledCudaError, "the stream of kind %d", kind);
     if (brought && cudaMemcpy(op.mine.data(), from, brought * sizeof(float), cudaMemcpyDeviceToHost) != cudaSuccess)
         return fail(c, ncclUnhandledCudaError, "the vector of kind %d", kind);
     exchange(c, op);

@@ -7,6 +7,12 @@ program=$1
 
 for ranks in 1 2 3 4; do expect 0 60 "^ok $ranks ranks" $ranks data; done
 
+# what is not waited for is not there
+CUDA_ON_HOST_LATE=1
+export CUDA_ON_HOST_LATE
+for ranks in 2 3; do expect 0 60 "^ok $ranks ranks" $ranks data; done
+unset CUDA_ON_HOST_LATE
+
 # one GPU for all: only when that was asked for
 export CUDA_ON_HOST_DEVICES=1
 expect 0 60 "^ok 3 ranks" 3 data
