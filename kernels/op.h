@@ -32,8 +32,7 @@ typedef struct op_step {
 
 /* Everything one execution of an op reads and writes. Gradients of an input are wanted when gin[i].data is not NULL;
  * acc[i] tells whether to add to it or to overwrite it. Only out[0] has a gradient (gout); out[1...] are kept for
- * backward. `step` is in the device's memory, too: kernels alone read it, when they run, so that a captured step can be
- * run for another one. An in-place op may find out[0].data == in[i].data, a pass-through gin[i].data == gout.data. */
+ * backward. An in-place op may find out[0].data == in[i].data, a pass-through gin[i].data == gout.data. */
 typedef struct op_io {
     view_t in[OP_MAX_IN], out[OP_MAX_OUT];
     view_t gin[OP_MAX_IN], gout;

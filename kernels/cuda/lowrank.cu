@@ -22,7 +22,7 @@ size_t aligned(size_t bytes) {
 
 lowrank_mask_t mask_of(const op_io_t *io) {
     const lowrank_attr_t *at = (const lowrank_attr_t *)io->attr;
-    lowrank_mask_t m = {nullptr, io->step, (int32_t)ceil(at->dropout * 0x1p24), at->site,
+    lowrank_mask_t m = {nullptr, io->step_on_device, (int32_t)ceil(at->dropout * 0x1p24), at->site,
                         (float)(1 / (1 - at->dropout))};
     if (at->dropout > 0) m.keys = (const uint64_t *)io->in[LOWRANK_KEY].data;
     return m;

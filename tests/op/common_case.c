@@ -239,6 +239,7 @@ void run_make(run_t *r, const op_case_t *c, const backend_t *backend, const run_
     r->io.attr = attr_of(c, backend);
     r->io.device = options->device;
     r->io.step = &r->step;
+    r->io.step_on_device = &r->step;
     r->io.want_grad = options->gradients != 0;
     for (int i = 0; i < op_defs[c->op]->n_in; i++) make_input(r, i, options->types);
     make_outputs(r, options);
