@@ -22,7 +22,8 @@ static int64_t all_tiles(const adamw_t *a, const param_set_t *params, vector_til
     int64_t count = 0;
     for (int64_t i = 0; i < params->count; i++) {
         const param_t *p = &params->item[i];
-        if (p->trainable) count += tensor_tiles(a, p, p->value.data, tile ? tile + count : NULL);
+        void *x = params->device ? p->at : p->value.data;
+        if (p->trainable) count += tensor_tiles(a, p, x, tile ? tile + count : NULL);
     }
     return count;
 }
@@ -67,6 +68,7 @@ static status_t alloc_state(adamw_t *a) {
 status_t adamw_open(const vector_calls_t *vector, const param_set_t *params, const adamw_options_t *o, adamw_t *out) {
     memset(out, 0, sizeof *out);
     out->vector = vector;
+    out->device = params->device;
     out->n_all = params->n_trainable;
     out->is_share = o->is_share;
     out->first = o->is_share ? o->first : 0;

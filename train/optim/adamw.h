@@ -34,7 +34,8 @@ typedef struct adamw_options {
     int64_t first, n; /* of a share */
 } adamw_options_t;
 
-/* For the trainable tensors of `params`, which must be allocated and stay where they are. Close also after a failure.
+/* For the trainable tensors of `params`, which must be allocated and placed and stay where they are; *vector is of the
+ * backend that they are placed for. Close also after a failure.
  */
 status_t adamw_open(const vector_calls_t *vector, const param_set_t *params, const adamw_options_t *o, adamw_t *out);
 void adamw_close(adamw_t *a);

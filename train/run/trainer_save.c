@@ -84,6 +84,7 @@ status_t trainer_save(trainer_t *t, const char *name) {
     float *state[2], *copy;
     status_t gathered = sharding_gather(t->comm, &t->optim, state, &copy);
     status_t st = gathered == ST_OK && t->reporter ? reporter_sync(t->reporter) : gathered;
+    if (st == ST_OK && comm_rank(t->comm) == 0) st = param_download(&t->loaded.model.params);
     if (st == ST_OK && comm_rank(t->comm) == 0) st = write_file(t, state, name);
     free(copy);
     TRY(gathered); /* the ranks have agreed on that */
@@ -160,6 +161,7 @@ static status_t restore(trainer_t *t, const checkpoint_t *c, const char *where) 
     status_t st = restore_tensors(t, c, where), sent = device_sync(t->optim.device, where);
     TRY(st);
     TRY(sent);
+    TRY(param_upload(&t->loaded.model.params));
     TRY(buf_calloc(&h, 4 * m->n_history, sizeof(double), "history"));
     if (m->n_history) memcpy(h, m->history, (size_t)(4 * m->n_history) * sizeof(double));
     free(t->history);
