@@ -1,6 +1,6 @@
 /* Linear layers through gemm.h. A float weight beside bfloat16 activations (full training) is copied to bfloat16 in
  * scratch first, so that the product runs on tensor cores: one more read of W and one write of half its bytes. */
-#include "kernels/cuda/columns.h"
+#include "kernels/cuda/bias_gradient.h"
 #include "kernels/cuda/gemm.h"
 extern "C" {
 #include "kernels/ops/linear.h"
@@ -63,7 +63,7 @@ void weight_gradient(const op_io_t *io, const sizes_t &z) {
 
 size_t cuda_linear_scratch(const op_io_t *io) {
     const sizes_t z = sizes_of(io);
-    return copy_bytes(z) + (io->in[LINEAR_B].rank ? columns_scratch(z.rows, z.m) : 0);
+    return copy_bytes(z) + (io->in[LINEAR_B].rank ? bias_gradient_scratch(z.rows, z.m) : 0);
 }
 
 void cuda_linear_fwd(const op_io_t *io) {
@@ -88,6 +88,6 @@ void cuda_linear_bwd(const op_io_t *io) {
     if (io->gin[LINEAR_X].data && z.rows > 0) input_gradient(io, z);
     if (io->gin[LINEAR_W].data) weight_gradient(io, z);
     if (io->gin[LINEAR_B].data)
-        columns_sum(cuda_stream(io), io->gout.dtype, io->gout.data, z.rows, z.m, (char *)io->scratch + copy_bytes(z),
-                    io->acc[LINEAR_B], (float *)io->gin[LINEAR_B].data);
+        bias_gradient(cuda_stream(io), io->gout.dtype, io->gout.data, z.rows, z.m, (char *)io->scratch + copy_bytes(z),
+                      io->acc[LINEAR_B], (float *)io->gin[LINEAR_B].data);
 }

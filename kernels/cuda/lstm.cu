@@ -1,7 +1,7 @@
 /* LSTM over the rows of x. What does not run through time is a product over all rows; one launch a row does the rest
  * (rows are tens: virtual tokens). All parameters have x's type (kernels/ops/lstm.c); products of two types and odd
  * sizes go through the own kernel of gemm.h. */
-#include "kernels/cuda/columns.h"
+#include "kernels/cuda/bias_gradient.h"
 #include "kernels/cuda/gemm.h"
 extern "C" {
 #include "kernels/ops/lstm.h"
@@ -181,7 +181,7 @@ size_t time_floats(const sizes_t &z) {
 /* Behind what runs through time, sums of columns. */
 size_t cuda_lstm_scratch(const op_io_t *io) {
     const sizes_t z = sizes_of(io);
-    return sizeof(float) * time_floats(z) + columns_scratch(z.rows, z.gates);
+    return sizeof(float) * time_floats(z) + bias_gradient_scratch(z.rows, z.gates);
 }
 
 void cuda_lstm_fwd(const op_io_t *io) {
@@ -214,6 +214,6 @@ void cuda_lstm_bwd(const op_io_t *io) {
     }
     for (int b = LSTM_B_IH; b <= LSTM_B_HH; b++)
         if (io->gin[b].data)
-            columns_sum(cuda_stream(io), DT_F32, dgates, z.rows, z.gates, dgates + time_floats(z), io->acc[b],
-                        (float *)io->gin[b].data);
+            bias_gradient(cuda_stream(io), DT_F32, dgates, z.rows, z.gates, dgates + time_floats(z), io->acc[b],
+                          (float *)io->gin[b].data);
 }

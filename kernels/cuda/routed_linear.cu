@@ -1,7 +1,7 @@
 /* Linear layers of several experts. Which rows an expert has is known on the device alone, and grids follow shapes
  * alone; so each expert's product runs over all rows, on tensor cores for bfloat16, and a copy picks its rows. That
  * costs E products; a mixture has few experts (DEMix: one a domain). Rows of no sequence get 0. */
-#include "kernels/cuda/columns.h"
+#include "kernels/cuda/bias_gradient.h"
 #include "kernels/cuda/gemm.h"
 extern "C" {
 #include "kernels/ops/routed_linear.h"
@@ -143,15 +143,15 @@ void parameter_gradients(const op_io_t *io, const sizes_t &z, const int32_t *rou
         gemm_run(io->device, &g);
     }
     if (db)
-        columns_sum(cuda_stream(io), z.real, piece, z.rows, z.m, (char *)io->scratch + z.sum_at,
-                    io->acc[ROUTED_LINEAR_B], db + e * z.m);
+        bias_gradient(cuda_stream(io), z.real, piece, z.rows, z.m, (char *)io->scratch + z.sum_at,
+                      io->acc[ROUTED_LINEAR_B], db + e * z.m);
 }
 
 } // namespace
 
 size_t cuda_routed_linear_scratch(const op_io_t *io) {
     const sizes_t z = sizes_of(io);
-    return z.sum_at + columns_scratch(z.rows, z.m);
+    return z.sum_at + bias_gradient_scratch(z.rows, z.m);
 }
 
 void cuda_routed_linear_fwd(const op_io_t *io) {
