@@ -24,8 +24,8 @@ typedef struct gemm {
     dtype_t bias_type = DT_F32;
 } gemm_t;
 
-/* Gives d its products: a handle and a workspace in its memory. The device is the current one. Errors: ST_COMM never;
- * ST_NOMEM, ST_INTERNAL with the library's status. Close before the device. */
+/* Gives d its products: a handle and a workspace in its memory. The device is the current one. Errors:
+ * ST_NOMEM; ST_INTERNAL with the library's status. Close before the device. */
 status_t gemm_open(device_t *d);
 void gemm_close(device_t *d);
 
