@@ -30,7 +30,7 @@ typedef struct cached {
 } cached_t;
 
 /* The sequence that has row `row`; `sequences` behind the last one. */
-__device__ __forceinline__ int sequence_of(const int32_t *cu, int sequences, int row) {
+static __device__ __forceinline__ int sequence_of(const int32_t *cu, int sequences, int row) {
     int low = 0, high = sequences;
     while (low < high) {
         int middle = (low + high) / 2;
@@ -42,14 +42,14 @@ __device__ __forceinline__ int sequence_of(const int32_t *cu, int sequences, int
     return low;
 }
 
-__device__ __forceinline__ int prefix_of(const cached_t &a, int s) {
+static __device__ __forceinline__ int prefix_of(const cached_t &a, int s) {
     return a.cu_prefix ? a.cu_prefix[s + 1] - a.cu_prefix[s] : 0;
 }
 
-__device__ __forceinline__ float real_at(const void *p, bool bf16, int64_t i) {
+static __device__ __forceinline__ float real_at(const void *p, bool bf16, int64_t i) {
     return bf16 ? to_float(((const bf16_t *)p)[i]) : ((const float *)p)[i];
 }
-__device__ __forceinline__ void put_at(void *p, bool bf16, int64_t i, float v) {
+static __device__ __forceinline__ void put_at(void *p, bool bf16, int64_t i, float v) {
     if (bf16)
         ((bf16_t *)p)[i] = from_float<bf16_t>(v);
     else
@@ -73,7 +73,7 @@ static __global__ void __launch_bounds__(THREADS) fill_cache(cached_t a) {
 }
 
 /* The inner product with a key, 16 bytes at a time where rows allow it. */
-template <class T> __device__ __forceinline__ float score(shared_t<float> q, const T *k, int dim) {
+template <class T> static __device__ __forceinline__ float score(shared_t<float> q, const T *k, int dim) {
     constexpr int COUNT = pack_t<T>::COUNT;
     float sum = 0.0f;
     if (dim % COUNT != 0) {
@@ -88,7 +88,7 @@ template <class T> __device__ __forceinline__ float score(shared_t<float> q, con
     return sum;
 }
 
-__device__ __forceinline__ float block_max(float v, shared_t<float> part) {
+static __device__ __forceinline__ float block_max(float v, shared_t<float> part) {
     v = warp_max(v);
     if (lane_id() == 0) part[threadIdx.x / 32] = v;
     block_sync();
@@ -101,8 +101,8 @@ __device__ __forceinline__ float block_max(float v, shared_t<float> part) {
 /* Adds p_j v_j of `count` places to the thread's columns: column, column + THREADS, ...; places from `from` on, every
  * `step`-th. */
 template <class T>
-__device__ __forceinline__ void add_values(float (&sum)[MAX_COLUMNS], shared_t<float> p, const T *v, int64_t stride,
-                                           int count, int column, int from, int step, int dim) {
+static __device__ __forceinline__ void add_values(float (&sum)[MAX_COLUMNS], shared_t<float> p, const T *v,
+                                                  int64_t stride, int count, int column, int from, int step, int dim) {
     for (int j = from; j < count; j += step) {
         float w = p[j];
 #pragma unroll

@@ -26,9 +26,9 @@ constexpr size_t PAIR_BYTES = (size_t)(2 * KEPT + 4 * PASSING<DIM>)*TILE_STRIDE<
 /* p and dp become ds. s: scores, p = 2^(scale s - lse), 0 beyond `sees` rows of the other kind for row g and `sees` +
  * step for row g + 8. */
 template <int BLOCKS>
-__device__ __forceinline__ void score_gradient(float (&s)[BLOCKS][4], const float (&dp)[BLOCKS][4],
-                                               const float (&lse)[2], const float (&delta)[2], float scale, int limit,
-                                               int step, int count) {
+static __device__ __forceinline__ void score_gradient(float (&s)[BLOCKS][4], const float (&dp)[BLOCKS][4],
+                                                      const float (&lse)[2], const float (&delta)[2], float scale,
+                                                      int limit, int step, int count) {
     int t = lane_id() % 4;
 #pragma unroll
     for (int n = 0; n < BLOCKS; n++)
@@ -102,9 +102,9 @@ template <int DIM> static __global__ void __launch_bounds__(MMA_THREADS) queries
 /* s^T becomes p^T, dp^T becomes ds^T: columns are queries, whose statistics are in shared memory. Row g sees queries
  * from `hidden` on, row g + 8 from `hidden` + 8 on. */
 template <int BLOCKS>
-__device__ __forceinline__ void score_gradient_of_keys(float (&s)[BLOCKS][4], float (&dp)[BLOCKS][4],
-                                                       shared_t<float> lse, shared_t<float> delta, float scale,
-                                                       int hidden, bool want_ds) {
+static __device__ __forceinline__ void score_gradient_of_keys(float (&s)[BLOCKS][4], float (&dp)[BLOCKS][4],
+                                                              shared_t<float> lse, shared_t<float> delta, float scale,
+                                                              int hidden, bool want_ds) {
     int t = lane_id() % 4;
 #pragma unroll
     for (int n = 0; n < BLOCKS; n++)
@@ -127,8 +127,8 @@ typedef struct query_walk {
 } query_walk_t;
 
 template <int DIM>
-__device__ __forceinline__ void copy_queries(const attention_t &a, const query_walk_t &w, int n, int kv, bool want_ds,
-                                             shared_t<bf16_t> to, shared_t<float> statistics) {
+static __device__ __forceinline__ void copy_queries(const attention_t &a, const query_walk_t &w, int n, int kv,
+                                                    bool want_ds, shared_t<bf16_t> to, shared_t<float> statistics) {
     constexpr int QUERIES = PASSING<DIM>, STRIDE = TILE_STRIDE<DIM>;
     int h = kv * w.group + n / w.tiles_per_head, i0 = w.from + n % w.tiles_per_head * QUERIES;
     int count = min(QUERIES, w.length - i0), i = (int)threadIdx.x;

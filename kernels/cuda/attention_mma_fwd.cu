@@ -14,11 +14,11 @@ typedef struct softmax {
     float max[2], sum[2];
 } softmax_t;
 
-__device__ __forceinline__ float quad_max(float v) {
+static __device__ __forceinline__ float quad_max(float v) {
     v = fmaxf(v, warp_xor(v, 1));
     return fmaxf(v, warp_xor(v, 2));
 }
-__device__ __forceinline__ float quad_sum(float v) {
+static __device__ __forceinline__ float quad_sum(float v) {
     v += warp_xor(v, 1);
     return v + warp_xor(v, 2);
 }
@@ -26,8 +26,8 @@ __device__ __forceinline__ float quad_sum(float v) {
 /* s becomes 2^(scale s - max), 0 where a row does not see a key; sum so far and o are brought to the new maximum.
  * `limit` is the number of keys of the tile that row g sees; row g + 8 sees `step` more, none more than `count`. */
 template <int DIM, int BLOCKS>
-__device__ __forceinline__ void softmax_tile(float (&s)[BLOCKS][4], float (&o)[DIM / 8][4], softmax_t *r, float scale,
-                                             int limit, int step, int count) {
+static __device__ __forceinline__ void softmax_tile(float (&s)[BLOCKS][4], float (&o)[DIM / 8][4], softmax_t *r,
+                                                    float scale, int limit, int step, int count) {
     int t = lane_id() % 4;
 #pragma unroll
     for (int half = 0; half < 2; half++) {

@@ -25,7 +25,7 @@ typedef struct tiles {
     int stride;
 } tiles_t;
 
-__host__ __device__ __forceinline__ int row_stride(int dim) {
+static __host__ __device__ __forceinline__ int row_stride(int dim) {
     return dim | 1;
 }
 
@@ -33,15 +33,15 @@ static size_t shared_bytes_of(int dim) {
     return (size_t)((2 * ROWS + 2 * STREAM) * row_stride(dim) + ROWS * SCORE_STRIDE) * sizeof(float);
 }
 
-__device__ __forceinline__ tiles_t make_tiles(int dim) {
+static __device__ __forceinline__ tiles_t make_tiles(int dim) {
     int stride = row_stride(dim), kept = ROWS * stride, passing = STREAM * stride;
     shared_t<float> all = shared_dynamic<float>(0, 2 * kept + 2 * passing + ROWS * SCORE_STRIDE);
     return {all, all + kept, all + 2 * kept, all + (2 * kept + passing), all + 2 * (kept + passing), stride};
 }
 
 /* `total` rows of one head as floats, zero from row `count` on. */
-__device__ __forceinline__ void load_rows(shared_t<float> to, int stride, int total, const void *from, bool bf16,
-                                          int64_t from_stride, int count, int dim) {
+static __device__ __forceinline__ void load_rows(shared_t<float> to, int stride, int total, const void *from, bool bf16,
+                                                 int64_t from_stride, int count, int dim) {
     for (int i = (int)threadIdx.x; i < total * dim; i += THREADS) {
         int r = i / dim, c = i % dim;
         to[r * stride + c] = r < count ? load_real(from, bf16, r * from_stride + c) : 0.0f;
@@ -49,8 +49,8 @@ __device__ __forceinline__ void load_rows(shared_t<float> to, int stride, int to
 }
 
 /* s[r][i]: the inner product of kept row HALF r and passing row LANES i from the given ones on. */
-__device__ __forceinline__ void products(float (&s)[OWN][SCORES], shared_t<float> kept, shared_t<float> passing,
-                                         int stride, int dim) {
+static __device__ __forceinline__ void products(float (&s)[OWN][SCORES], shared_t<float> kept, shared_t<float> passing,
+                                                int stride, int dim) {
 #pragma unroll
     for (int r = 0; r < OWN; r++)
 #pragma unroll
@@ -68,18 +68,18 @@ __device__ __forceinline__ void products(float (&s)[OWN][SCORES], shared_t<float
     }
 }
 
-__device__ __forceinline__ float lanes_sum(float v) {
+static __device__ __forceinline__ float lanes_sum(float v) {
     for (int m = LANES / 2; m; m >>= 1) v += warp_xor(v, m);
     return v;
 }
-__device__ __forceinline__ float lanes_max(float v) {
+static __device__ __forceinline__ float lanes_max(float v) {
     for (int m = LANES / 2; m; m >>= 1) v = fmaxf(v, warp_xor(v, m));
     return v;
 }
 
 /* sum[r][i] += sum_j weight[j] rows[j][lane + LANES i] over `count` passing rows; weights of row HALF r. */
-__device__ __forceinline__ void add_weighted(float (&sum)[OWN][COLUMNS], shared_t<float> weight, shared_t<float> rows,
-                                             int stride, int count, int lane, int dim) {
+static __device__ __forceinline__ void add_weighted(float (&sum)[OWN][COLUMNS], shared_t<float> weight,
+                                                    shared_t<float> rows, int stride, int count, int lane, int dim) {
     for (int j = 0; j < count; j++) {
         float w[OWN];
 #pragma unroll
@@ -94,20 +94,20 @@ __device__ __forceinline__ void add_weighted(float (&sum)[OWN][COLUMNS], shared_
     }
 }
 
-__device__ __forceinline__ void put_row(void *p, bool bf16, int64_t at, const float (&sum)[COLUMNS], float factor,
-                                        bool acc, int lane, int dim) {
+static __device__ __forceinline__ void put_row(void *p, bool bf16, int64_t at, const float (&sum)[COLUMNS],
+                                               float factor, bool acc, int lane, int dim) {
 #pragma unroll
     for (int i = 0; i < COLUMNS; i++)
         if (lane + LANES * i < dim) put_real(p, bf16, at + lane + LANES * i, factor * sum[i], acc);
 }
 
 /* Query i of its sequence sees passing key j of a tile. */
-__device__ __forceinline__ bool sees(const key_tile_t &y, int i, int j) {
+static __device__ __forceinline__ bool sees(const key_tile_t &y, int i, int j) {
     return j < y.count && (!y.own || y.first + j <= i);
 }
 
 /* Head of query tiles: blocks of late tiles, which have most keys, start first. */
-__device__ __forceinline__ place_t query_place(const attention_t &a, int *head) {
+static __device__ __forceinline__ place_t query_place(const attention_t &a, int *head) {
     int slots = (int)gridDim.x / a.heads, slot = slots - 1 - (int)blockIdx.x / a.heads;
     *head = (int)blockIdx.x % a.heads;
     return find_place(a.cu, a.sequences, a.rows, ROWS, slot);
