@@ -5,6 +5,7 @@ endif()
 enable_language(CUDA)
 find_package(CUDAToolkit REQUIRED)
 set(CMAKE_CUDA_STANDARD 17)
+set(CMAKE_CUDA_RUNTIME_LIBRARY Shared) # CUDA::cudart; a static one beside it would be a second runtime
 set(CMAKE_CUDA_FLAGS_RELEASE "-O3 -g")
 file(GLOB CUDA_SRC CONFIGURE_DEPENDS kernels/cuda/*.cu)
 add_library(graft_cuda OBJECT ${CUDA_SRC})
