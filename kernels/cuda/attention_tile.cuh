@@ -123,14 +123,14 @@ __device__ __forceinline__ void add_weights_by_rows(float (&d)[FRAGMENTS][DIM / 
 /* ---- to global memory ----------------------------------------------------------------------------------------------
  */
 
-/* Row g or g + 8 (`half`) of a fragment, times `factor`, to `row` (its first column) of a tensor of either type. */
+/* Row g or g + 8 (`upper`) of a fragment, times `factor`, to `row` (its first column) of a tensor of either type. */
 template <int DIM>
-__device__ __forceinline__ void put_fragment_row(void *row, bool bf16, bool acc, const float (&d)[DIM / 8][4], int half,
-                                                 float factor) {
+__device__ __forceinline__ void put_fragment_row(void *row, bool bf16, bool acc, const float (&d)[DIM / 8][4],
+                                                 int upper, float factor) {
     int t = lane_id() % 4;
 #pragma unroll
     for (int n = 0; n < DIM / 8; n++) {
-        float x = factor * d[n][2 * half], y = factor * d[n][2 * half + 1];
+        float x = factor * d[n][2 * upper], y = factor * d[n][2 * upper + 1];
         if (bf16 && !acc) {
             reinterpret_cast<uint32_t *>(row)[4 * n + t] = pack_bf16(x, y);
         } else {
