@@ -1,10 +1,13 @@
 #!/usr/bin/env bash
-# One emulated GPU a rank: the canonical reduction gives the same bits on 1, 2 and 3 of them, also with sharded state
-# and from a checkpoint of another number; `reduction: fast` agrees up to rounding; ranks share a GPU only when asked.
+# One GPU a rank (GRAFT_CUDA: CUDA's kernels and NCCL on the host): the canonical reduction gives the same bits on 1, 2
+# and 3 of them, also with sharded state, when the devices are as late as they may be, from a checkpoint of another
+# number, and when ranks share a GPU, which they do only when asked. `reduction: fast` agrees up to rounding.
 . "$(dirname "$0")/common.sh"
+graft=${GRAFT_CUDA:?set GRAFT_CUDA to the program with CUDA kernels}
 short=(device=cuda model.dtype=float32 training.max_steps=3 training.global_batch_size=6)
 
 train 1 one "${short[@]}" 2>log || { cat log; die "training on one device"; }
+grep -q 'device cuda:0' log || { cat log; die "no device was used"; }
 [ "$(losses one | wc -l)" = 3 ] || { cat one/metrics.jsonl; die "metrics.jsonl has not one line a step"; }
 for ranks in 2 3; do
     for sharding in none zero1; do
@@ -14,6 +17,17 @@ for ranks in 2 3; do
         diff <(losses one) <(losses $out) || die "losses of $out"
     done
 done
+CUDA_ON_HOST_LATE=1 train 2 late "${short[@]}" training.optimizer_sharding=zero1 2>log || { cat log; die "late devices"; }
+same one/final.h5 late/final.h5
+export CUDA_ON_HOST_DEVICES=1
+train 2 shared "${short[@]}" share_device=true 2>log || { cat log; die "a shared device"; }
+same one/final.h5 shared/final.h5
+unset CUDA_ON_HOST_DEVICES
+train 3 parts "${short[@]}" training.max_steps=2 training.optimizer_sharding=zero1 training.lr_scheduler_type=constant \
+    2>log || { cat log; die "the first part"; }
+train 1 parts-one "${short[@]}" training.lr_scheduler_type=constant 2>log || { cat log; die "parts-one"; }
+train 2 parts "${short[@]}" training.lr_scheduler_type=constant 2>log || { cat log; die "the second part"; }
+same parts-one/final.h5 parts/final.h5
 
 train 2 fast "${short[@]}" training.reduction=fast training.optimizer_sharding=zero1 2>log || { cat log; die "fast"; }
 paste <(losses one) <(losses fast) |
@@ -25,4 +39,9 @@ train 1 host "${short[@]}" device=cpu 2>log || { cat log; die "training on the h
 paste <(losses one) <(losses host) |
     awk '{ d = $2 - $4; if (d < 0) d = -d; if ($1 != $3 || d > 1e-4 * $2) { print; bad = 1 } } END { exit bad || NR != 3 }' ||
     die "losses of the host"
+# a failure of NCCL ends the job with the place named
+got=0
+NCCL_ON_HOST_FAULT="1 error 2" train 2 failing "${short[@]}" 2>log || got=$?
+[ $got = 1 ] && grep -q 'graft: error: rank 1: NCCL: .* at gradient reduction: .*: a fault that was asked for' log ||
+    { cat log; die "exit $got after an asynchronous error"; }
 echo "devices: ok"

@@ -25,7 +25,7 @@ typedef struct nccl {
     pthread_mutex_t lock; /* of the communicator, `done` and what follows */
     bool pending;         /* the watch has not seen `done` yet */
     /* of the last operation; read by the watch without the lock when this thread is stuck inside NCCL */
-    _Atomic(const char *) op;
+    _Atomic(const char *) op, place; /* place: of the last beat at that time */
     _Atomic int64_t since_ns;
 } nccl_t;
 
@@ -38,11 +38,16 @@ static status_t check_cuda(cudaError_t rc, const char *call) {
     return st_raise(ST_COMM, call, "%s; see the other ranks' messages", cudaGetErrorString(rc));
 }
 
+static const char *place_of(const nccl_t *n) {
+    const char *place = atomic_load(&n->place);
+    return place ? place : comm_place(n->base.comm);
+}
+
 static status_t check_nccl(const nccl_t *n, ncclResult_t rc, const char *call) {
     if (rc == ncclSuccess || rc == ncclInProgress) return ST_OK;
     const char *last = ncclGetLastError(n->comm);
     return st_raise(ST_COMM, "NCCL", "%s at %s: %s%s%s; see the other ranks' messages, or set NCCL_DEBUG=WARN", call,
-                    comm_place(n->base.comm), ncclGetErrorString(rc), last && last[0] ? ": " : "", last ? last : "");
+                    place_of(n), ncclGetErrorString(rc), last && last[0] ? ": " : "", last ? last : "");
 }
 
 /* The first error stays; `st` is not even made when there is one. */
@@ -53,7 +58,7 @@ static status_t check_nccl(const nccl_t *n, ncclResult_t rc, const char *call) {
 
 static status_t too_late(const nccl_t *n, const char *op) {
     return st_raise(ST_COMM, "NCCL", "%s at %s has not ended for %lld s; look for a stopped rank or a broken link", op,
-                    comm_place(n->base.comm), (long long)(n->limit_ns / 1000000000));
+                    place_of(n), (long long)(n->limit_ns / 1000000000));
 }
 
 /* Waits until a call that may go on in the background has ended. */
@@ -85,6 +90,7 @@ static void must(nccl_t *n, status_t st) {
 /* Our stream goes on behind what the device's has been given; inside of a group that was done at its beginning. */
 static void follow(nccl_t *n, const char *op) {
     atomic_store(&n->op, op);
+    atomic_store(&n->place, comm_place(n->base.comm));
     atomic_store(&n->since_ns, comm_now_ns());
     if (n->depth) return;
     must(n, check_cuda(cudaEventRecord(n->ready, n->base.device->stream), "cudaEventRecord"));
@@ -268,8 +274,9 @@ done:
 static status_t allow_sharing(const comm_t *c, const comm_data_options_t *o) {
     char id[64];
     if (!o->share_device)
-        return st_raise(ST_USAGE, "device", "rank %d shares %s with another rank; start one rank per GPU", c->rank,
-                        o->device->name);
+        return st_raise(ST_USAGE, "device",
+                        "rank %d shares %s with another rank; start one rank per GPU, or set share_device: true",
+                        c->rank, o->device->name);
     snprintf(id, sizeof id, "graft-%d-%d", c->node, c->rank);
     if (setenv("NCCL_HOSTID", id, 0)) return st_nomem("NCCL_HOSTID", sizeof id);
     return ST_OK;
