@@ -82,3 +82,19 @@ void device_mark(device_t *d, int slot) {
 status_t device_wait(device_t *d, int slot, const char *where) {
     return d ? d->call->wait(d, slot, where) : ST_OK;
 }
+
+status_t device_capture_begin(device_t *d) {
+    return d ? d->call->capture_begin(d) : st_raise(ST_INTERNAL, "device", "the host's work cannot be recorded");
+}
+
+status_t device_capture_end(device_t *d, device_graph_t **out) {
+    return d ? d->call->capture_end(d, out) : st_raise(ST_INTERNAL, "device", "the host's work cannot be recorded");
+}
+
+void device_launch(device_t *d, device_graph_t *g) {
+    d->call->launch(d, g);
+}
+
+void device_graph_release(device_t *d, device_graph_t *g) {
+    if (g) d->call->graph_release(d, g);
+}

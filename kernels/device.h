@@ -59,3 +59,8 @@ void device_zero(device_t *d, void *p, size_t bytes);
 status_t device_sync(device_t *d, const char *where);
 void device_mark(device_t *d, int slot);
 status_t device_wait(device_t *d, int slot, const char *where);
+/* On a device alone: the host has no queue to record. A graph is launched on the device it was recorded on. */
+status_t device_capture_begin(device_t *d);
+status_t device_capture_end(device_t *d, device_graph_t **out);
+void device_launch(device_t *d, device_graph_t *g);
+void device_graph_release(device_t *d, device_graph_t *g);

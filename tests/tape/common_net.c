@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <cmocka.h>
+#include "kernels/ops/embedding.h"
 #include "kernels/ops/lowrank.h"
 #include "kernels/ops/rmsnorm.h"
 #include "kernels/philox.h"
@@ -91,12 +92,13 @@ void net_open(net_t *n, const backend_t *backend, net_how_t how) {
     assert_true(how.blocks <= NET_MAX_BLOCKS);
     memset(n, 0, sizeof *n);
     n->backend = backend;
-    param_set_init(&n->params, backend->real);
+    param_set_init(&n->params, how.device ? DT_F32 : backend->real);
     int embed = declare(n, "embed", 0, NET_V, NET_D, false);
     for (int i = 0; i < how.blocks; i++) p[i] = declare_block(n, i, i >= how.frozen);
     int last = declare(n, "last", 0, NET_D, 0, false);
     assert_int_equal(param_set_alloc(&n->params, true), ST_OK);
     randomize(&n->params);
+    assert_int_equal(param_set_place(&n->params, how.device, backend->weight), ST_OK);
 
     assert_int_equal(tape_open(backend, &n->params, &n->tape), ST_OK);
     n->ids = input(n, "ids", DT_I32, DIM_N);
@@ -105,7 +107,8 @@ void net_open(net_t *n, const backend_t *backend, net_how_t how) {
     n->targets = input(n, "targets", DT_I32, DIM_M);
     n->weights = input(n, "weights", DT_F32, DIM_M);
     const val_t in[] = {tape_param(n->tape, embed), n->ids};
-    val_t x = tape_emit(n->tape, OP_EMBEDDING, "embed", 2, in, NULL, 0, NULL);
+    const embedding_attr_t type = {backend->real};
+    val_t x = tape_emit(n->tape, OP_EMBEDDING, "embed", 2, in, &type, sizeof type, NULL);
     for (int i = 0; i < how.blocks; i++) {
         n->first_node[i] = (int32_t)n->tape->n_node;
         tape_segment_begin(n->tape, how.recompute);
@@ -148,12 +151,18 @@ void net_load(net_t *n, int64_t tokens, int64_t rows) {
 }
 
 double net_run(net_t *n, void *grad) {
+    device_t *d = n->params.device;
+    size_t bytes = (size_t)n->params.n_trainable * dtype_size(n->params.real);
+    void *fetched, *at = d ? n->params.device_grad : grad;
     tape_forward(n->tape);
-    double loss = *(double *)tape_data(n->tape, n->loss);
+    if (tape_fetch(n->tape, n->loss, &fetched) != ST_OK) fail_msg("%s", st_message());
+    double loss = *(double *)fetched; /* backward may use its memory */
     if (!grad) return loss;
-    memset(grad, 0, (size_t)n->params.n_trainable * dtype_size(n->params.real));
-    tape_set_grad(n->tape, grad);
+    device_zero(d, at, bytes);
+    tape_set_grad(n->tape, at);
     tape_backward(n->tape);
+    if (d) device_download(d, grad, at, bytes);
+    assert_int_equal(device_sync(d, "gradients"), ST_OK);
     return loss;
 }
 

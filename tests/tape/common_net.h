@@ -14,6 +14,7 @@ typedef struct net_how {
     bool keep_first; /* the caller reads the first block's result */
     double dropout;
     tape_sizes_t capacity;
+    device_t *device; /* of a backend that works on one */
 } net_how_t;
 
 typedef struct net {
@@ -29,7 +30,7 @@ void net_open(net_t *n, const backend_t *backend, net_how_t how);
 void net_close(net_t *n);
 /* Fills the inputs with the first `rows` tokens of a fixed text and sets the sizes. */
 void net_load(net_t *n, int64_t tokens, int64_t rows);
-/* Forward and, with `grad` (n_trainable, overwritten), backward; the loss. */
+/* Forward and, with `grad` (n_trainable, overwritten; on the host), backward; the loss. */
 double net_run(net_t *n, void *grad);
 /* Fills arena and scratch with a byte. */
 void net_fill(net_t *n, int byte);

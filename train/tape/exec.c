@@ -40,14 +40,18 @@ void tape_set_grad(tape_t *t, void *blob) {
     }
 }
 
-void tape_forward(tape_t *t) {
-    tape_memory_upload(t);
-    for (int64_t e = 0; e < t->n_forward; e++) t->backend->kernel[t->node[t->event[e].node].op].fwd(&t->event[e].io);
-}
-
-void tape_backward(tape_t *t) {
-    for (int64_t e = t->n_forward; e < t->n_event; e++) {
+void tape_run_events(const tape_t *t, int64_t first, int64_t end) {
+    for (int64_t e = first; e < end; e++) {
         const op_kernel_t *k = &t->backend->kernel[t->node[t->event[e].node].op];
         (t->event[e].kind == EVENT_BACKWARD ? k->bwd : k->fwd)(&t->event[e].io);
     }
+}
+
+void tape_forward(tape_t *t) {
+    tape_memory_upload(t);
+    tape_run_pass(t, false);
+}
+
+void tape_backward(tape_t *t) {
+    tape_run_pass(t, true);
 }

@@ -51,6 +51,7 @@ void tape_share_memory(tape_t *const *t, int n) {
         if (t[i]->scratch_bytes > scratch->scratch_bytes) scratch = t[i];
     }
     for (int i = 0; i < n; i++) {
+        tape_forget_records(t[i]);
         use_arena(t[i], arena);
         use_scratch(t[i], scratch);
     }

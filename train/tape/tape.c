@@ -25,6 +25,7 @@ dtype_t tape_real(const tape_t *t) {
 
 void tape_close(tape_t *t) {
     if (!t) return;
+    tape_forget_records(t);
     tape_memory_close(t);
     for (int64_t i = 0; i < t->n_val; i++) {
         tape_val_t *v = &t->val[i];

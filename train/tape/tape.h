@@ -71,12 +71,18 @@ void tape_backward(tape_t *t);
  * or kept value. */
 void *tape_data(const tape_t *t, val_t v);
 view_t tape_view(const tape_t *t, val_t v); /* the same with the present shape */
-/* A kept value after forward, on the host, bfloat16 as float: from a device it is fetched after a wait, whose errors are
- * returned. */
+/* A kept value after forward, on the host, bfloat16 as float: from a device it is fetched after a wait, whose errors
+ * are returned. */
 status_t tape_fetch(const tape_t *t, val_t v, void **out);
 bool tape_on_device(const tape_t *t);
 /* Where kernels find the value. */
 void *tape_address(const tape_t *t, val_t v);
+
+/* Whether a device's passes are recorded when sizes come again (the default) or always run op by op. The bits are the
+ * same. Nothing without a device. */
+void tape_set_recording(tape_t *t, bool on);
+/* How many passes are recorded now: for reports and tests. */
+int tape_recorded(const tape_t *t);
 
 /* Lets n planned tapes of which one is at work at a time use the largest arena and the largest scratch among them; the
  * others are freed. No tape runs after one of them was closed, and what was kept stands until another one runs. Once

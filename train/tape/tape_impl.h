@@ -54,6 +54,15 @@ typedef struct tape_segment {
     int32_t first, last; /* nodes */
 } tape_segment_t;
 
+/* Work of a device as it was recorded for one set of sizes; see record.c. */
+typedef struct tape_record {
+    bool backward, training;
+    tape_sizes_t sizes;
+    const void *grad;      /* where a backward pass puts gradients of parameters */
+    device_graph_t *graph; /* NULL: such a pass was there once */
+} tape_record_t;
+enum { TAPE_RECORDS = 128 };
+
 struct tape {
     const backend_t *backend;
     device_t *device; /* the parameters', for a backend that has its kernels there; else NULL */
@@ -82,6 +91,9 @@ struct tape {
     void *up, *staging[2]; /* a device's block of inputs, and what goes into it next and went into it last */
     size_t up_bytes;
     int turn; /* the staging block that is filled now */
+    tape_record_t record[TAPE_RECORDS];
+    int n_record;
+    bool no_records;
 };
 
 /* memory.c: everything of a planned tape but its scratch. */
@@ -93,6 +105,13 @@ const void *tape_memory_step(const tape_t *t);
 const void *tape_memory_loss_grad(const tape_t *t);
 /* Puts the inputs and the step on the device; nothing without one. */
 void tape_memory_upload(tape_t *t);
+
+/* Events first .. end - 1, one by one. */
+void tape_run_events(const tape_t *t, int64_t first, int64_t end);
+/* record.c: all events of a pass, as a whole where it was recorded. */
+void tape_run_pass(tape_t *t, bool backward);
+/* Recorded passes hold addresses: none is left after this. */
+void tape_forget_records(tape_t *t);
 
 /* The shape with step sizes put in. */
 view_t tape_shape_at(const view_t *shape, tape_sizes_t sizes);
