@@ -20,6 +20,8 @@ const char tiny_llama[] =
 const char tiny_gpt2[] = "{\"model_type\": \"gpt2\", \"vocab_size\": 37, \"n_embd\": 24, \"n_layer\": 2, \"n_head\": 3,"
                          "\"n_positions\": 64, \"n_inner\": 28}";
 
+enum { ROOM = 37 }; /* of a device's tape beyond the batch, so that the batch is padded */
+
 static void ok(status_t st) {
     if (st != ST_OK) fail_msg("%s: %s", st_name(st), st_message());
 }
@@ -190,19 +192,37 @@ void tiny_batch(batch_t *b, const tiny_t *t, const int32_t *length, int64_t n, i
     i32buf_release(&s.ids);
 }
 
+/* Backward into the device's gradients, which are added to `grad`. */
+static void backward_on_device(const build_t *build, const param_set_t *p, float *grad) {
+    size_t bytes = (size_t)p->n_trainable * sizeof *grad;
+    float *got = malloc(bytes + 1);
+    assert_non_null(got);
+    device_zero(p->device, p->device_grad, bytes);
+    tape_set_grad(build->tape, p->device_grad);
+    tape_backward(build->tape);
+    device_download(p->device, got, p->device_grad, bytes);
+    ok(device_sync(p->device, "gradients"));
+    for (int64_t i = 0; i < p->n_trainable; i++) grad[i] += got[i];
+    free(got);
+}
+
 double tiny_run(tiny_t *t, tiny_how_t how, const batch_t *b, void *grad) {
     build_t build;
-    const build_options_t options = {.tail = TAIL_LOSS,
-                                     .goal = how.plain || !t->method ? NULL : &t->goal,
-                                     .with_grad = grad != NULL,
-                                     .recompute = how.recompute,
-                                     .capacity = {b->n_tokens, b->n_loss, b->n_seqs, b->n_prefix}};
+    const int64_t more = how.backend->on_device ? ROOM : 0, prefix = b->n_prefix ? more : 0;
+    const build_options_t options = {
+        .tail = TAIL_LOSS,
+        .goal = how.plain || !t->method ? NULL : &t->goal,
+        .with_grad = grad != NULL,
+        .recompute = how.recompute,
+        .capacity = {b->n_tokens + more, b->n_loss + more, b->n_seqs + more, b->n_prefix + prefix}};
     ok(build_open(&t->model, how.backend, &t->hook, how.bare || !t->method ? 0 : 1, options, &build));
     micro_load(&build, b);
     tape_set_step(build.tape, (op_step_t){9, how.step, grad != NULL});
     double loss;
     ok(micro_forward(&build, &loss));
-    if (grad) {
+    if (grad && more) {
+        backward_on_device(&build, &t->model.params, grad);
+    } else if (grad) {
         tape_set_grad(build.tape, grad);
         tape_backward(build.tape);
     }

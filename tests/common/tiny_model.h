@@ -49,7 +49,8 @@ typedef struct tiny_how {
     bool recompute;
     uint64_t step;
 } tiny_how_t;
-/* One forward; the loss. With `grad` (n_trainable elements of the model's type, added to) a backward, too. */
+/* On a device the parameters must have been placed (param_set_place).
+ * One forward; the loss. With `grad` (n_trainable elements of the model's type, added to) a backward, too. */
 double tiny_run(tiny_t *t, tiny_how_t how, const batch_t *b, void *grad);
 
 /* n_trainable zeros of the model's type; the caller frees. */

@@ -96,8 +96,8 @@ static const bad_t bad_configs[] = {
     {MODEL METHOD "data: {train: a, format: parquet}\n" OUT, NULL,
      "run.yaml:3: 'format' in data must be one of auto, text, prompt-completion, chat, alpaca, sharegpt, found "
      "'parquet'"},
-    {"model: {path: m, dtype: bfloat16}\n" METHOD DATA OUT, NULL,
-     "run.yaml:1: 'dtype' in model must be float32, found 'bfloat16'"},
+    {"model: {path: m, dtype: float16}\n" METHOD DATA OUT, NULL,
+     "run.yaml:1: 'dtype' in model must be one of float32, bfloat16, found 'float16' (did you mean 'bfloat16'?)"},
     {MODEL "method: {type: lroa}\n" DATA OUT, NULL, "run.yaml:2: unknown method 'lroa' (did you mean 'lora'?)"},
     {MODEL "method: {type: prefix_tuning}\n" DATA OUT, NULL, "run.yaml:2: unknown method 'prefix_tuning'; known: lora"},
     {MODEL "method: {type: [lora]}\n" DATA OUT, NULL, "run.yaml:2: 'type' in method must be the name of a method"},
@@ -230,6 +230,7 @@ static void test_defaults(void **state) {
     assert_true(t->adam_beta1 == 0.9 && t->adam_beta2 == 0.999 && t->adam_epsilon == 1e-8);
     assert_true(t->weight_decay == 0 && t->max_grad_norm == 1.0 && t->wsd_decay_ratio == 0.1);
     assert_false(t->gradient_checkpointing);
+    assert_true(t->cuda_graph);
     assert_int_equal(t->reduction, CONFIG_REDUCTION_CANONICAL);
     assert_int_equal(t->seed, 42);
     assert_string_equal(c.output_dir, "o");
@@ -356,7 +357,8 @@ static void test_diff(void **state) {
                                "save_steps=2",
                                "save_total_limit=3",
                                "resume_from_checkpoint=x",
-                               "training.gradient_checkpointing=true"};
+                               "training.gradient_checkpointing=true",
+                               "training.cuda_graph=false"};
     const char *bound_keys[] = {"training.learning_rate=1e-4", "method.r=5", "data.shuffle=false", "training.seed=1",
                                 "training.warmup_steps=8"};
     config_t a = load("run.yaml", full_text, NULL, 0);

@@ -18,7 +18,7 @@
 enum { EVAL_TOKENS = 2048, EVAL_LENGTH = 1024 };
 
 typedef struct eval {
-    const char *target, *data, *ensemble, *ensemble_field, *mixture;
+    const char *device, *dtype, *target, *data, *ensemble, *ensemble_field, *mixture;
     option_list_t adapter;
     conditions_t conditions;
     int64_t max_seq_length;
@@ -26,6 +26,7 @@ typedef struct eval {
     config_t config; /* of a run; zero for a model */
     config_data_t settings;
     loaded_t loaded;
+    compute_t where;
     dataset_t *set;
     evaluator_t evaluator;
     mixture_kind_t mixing;
@@ -104,6 +105,7 @@ static status_t measure(eval_t *e, comm_t *comm, evaluation_t *result) {
 
 static status_t evaluate(eval_t *e, comm_t *comm, evaluation_t *result) {
     TRY(comm_agree(comm, open_target(e)));
+    TRY(comm_agree(comm, session_place(e->device, e->dtype, comm, &e->loaded, &e->where)));
     const dataset_source_t source = {e->data, 1.0};
     const dataload_t load = {.config = &e->settings,
                              .sources = &source,
@@ -165,7 +167,6 @@ static status_t check_ensemble(eval_t *e) {
 static status_t body(comm_t *comm, int argc, char **argv) {
     eval_t e;
     memset(&e, 0, sizeof e);
-    const char *device = NULL, *dtype = NULL;
     const option_row_t rows[] = {{"--data", OPTION_STRING, &e.data, 0, 0},
                                  {"--adapter", OPTION_LIST, &e.adapter, 0, 0},
                                  CONDITION_ROWS(&e.conditions),
@@ -175,14 +176,14 @@ static status_t body(comm_t *comm, int argc, char **argv) {
                                  {"--mixture", OPTION_STRING, &e.mixture, 0, 0},
                                  {"--max-seq-length", OPTION_INT, &e.max_seq_length, 2, 1 << 24},
                                  {"--no-exact-match", OPTION_FLAG, &e.no_exact_match, 0, 0},
-                                 {"--device", OPTION_STRING, &device, 0, 0},
-                                 {"--dtype", OPTION_STRING, &dtype, 0, 0},
+                                 {"--device", OPTION_STRING, &e.device, 0, 0},
+                                 {"--dtype", OPTION_STRING, &e.dtype, 0, 0},
                                  {NULL, OPTION_FLAG, NULL, 0, 0}};
     const char *usage = "graft eval RUN_OR_MODEL --data F [--adapter A ...] [--condition F=V ... | "
                         "--condition-from-data] [--template CONFIG] [--ensemble mean|vote --ensemble-field F | "
                         "--mixture uniform|posterior]";
     TRY(options_parse(argc, argv, rows, &e.target, 1, usage));
-    TRY(session_device(device, dtype));
+    TRY(session_check(e.dtype));
     if (!e.data) return st_raise(ST_USAGE, "command line", "--data is missing; usage: %s", usage);
     TRY(check_ensemble(&e));
     evaluation_t result;
@@ -193,6 +194,7 @@ static status_t body(comm_t *comm, int argc, char **argv) {
     dataset_close(e.set);
     conditions_release(&e.conditions);
     loaded_close(&e.loaded);
+    compute_close(&e.where);
     config_release(&e.config);
     return st;
 }

@@ -15,6 +15,7 @@ enum { SLOTS = 8 };
 
 typedef struct job {
     loaded_t loaded;
+    compute_t where;
     lines_t lines;
     sequence_t *prompt; /* [lines * streams]: of every line conditioned and, with guidance, not */
     i32buf_t *out;      /* [lines] */
@@ -167,8 +168,9 @@ static status_t guide(job_t *j) {
     return ST_OK;
 }
 
-static status_t run(job_t *j, const char *model) {
+static status_t run(job_t *j, const char *model, const char *device, const char *dtype) {
     TRY(loaded_open(model, j->adapter.item, j->adapter.count, &j->loaded));
+    TRY(session_place(device, dtype, NULL, &j->loaded, &j->where));
     TRY(conditions_open(&j->conditions, model, &j->adapter, &j->loaded));
     TRY(guide(j));
     TRY(lines_read(&j->lines));
@@ -204,12 +206,12 @@ static status_t body(comm_t *comm, int argc, char **argv) {
     TRY(options_parse(argc, argv, rows, &model, 1,
                       "graft generate MODEL [--adapter A ...] [--condition F=V ...] [--template CONFIG] [--guidance G] "
                       "< PROMPTS"));
-    TRY(session_device(device, dtype));
+    TRY(session_check(dtype));
     for (int k = 0; k < j.stop.count; k++)
         if (!j.stop.item[k][0]) return st_raise(ST_USAGE, "--stop", "must not be empty");
     j.options.seed = (uint64_t)seed;
     if (comm_rank(comm)) return ST_OK;
-    status_t st = run(&j, model);
+    status_t st = run(&j, model, device, dtype);
     if (j.generator.build.tape || j.generator.past) generator_close(&j.generator);
     for (int64_t i = 0; j.prompt && i < j.lines.count * j.streams; i++) sequence_release(&j.prompt[i]);
     for (int64_t i = 0; j.out && i < j.lines.count; i++) i32buf_release(&j.out[i]);
@@ -219,6 +221,7 @@ static status_t body(comm_t *comm, int argc, char **argv) {
     lines_release(&j.lines);
     conditions_release(&j.conditions);
     loaded_close(&j.loaded);
+    compute_close(&j.where);
     return st;
 }
 

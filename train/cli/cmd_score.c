@@ -87,7 +87,7 @@ static status_t open_pass(scorer_t *s) {
     const build_options_t o = {.tail = TAIL_LOSS, .capacity = {n, n, n, micro_prefix_capacity(&s->loaded.layout, n)}};
     if (s->mixing != MIXTURE_NONE) return mixture_open(&s->loaded, s->mixing, s->field, n, &s->mixture);
     TRY(batch_init(&s->batch, n));
-    return build_open(&s->loaded.model, &backend_cpu, s->loaded.hook, s->loaded.n_method, o, &s->build);
+    return build_open(&s->loaded.model, loaded_backend(&s->loaded), s->loaded.hook, s->loaded.n_method, o, &s->build);
 }
 
 static status_t score_group(scorer_t *s, int64_t from, int64_t to) {
@@ -145,10 +145,12 @@ static status_t body(comm_t *comm, int argc, char **argv) {
     TRY(options_parse(argc, argv, rows, &model, 1,
                       "graft score MODEL [--adapter A ...] [--condition F=V ...] [--template CONFIG] [--mixture "
                       "uniform|posterior] < LINES"));
-    TRY(session_device(device, dtype));
+    TRY(session_check(dtype));
     TRY(mixture_find(mixture, &s.mixing));
     if (comm_rank(comm)) return ST_OK;
+    compute_t where = {0};
     status_t st = loaded_open(model, s.adapter.item, s.adapter.count, &s.loaded);
+    if (st == ST_OK) st = session_place(device, dtype, NULL, &s.loaded, &where);
     if (st == ST_OK) st = conditions_open(&s.conditions, model, &s.adapter, &s.loaded);
     if (st == ST_OK && mixture) st = mixture_field(&s.loaded.layout, s.conditions.label, &s.field);
     if (st == ST_OK) st = lines_read(&s.lines);
@@ -162,6 +164,7 @@ static status_t body(comm_t *comm, int argc, char **argv) {
     lines_release(&s.lines);
     conditions_release(&s.conditions);
     loaded_close(&s.loaded);
+    compute_close(&where);
     return st;
 }
 

@@ -1,14 +1,33 @@
-/* graft train CONFIG [key=value ...] */
+/* graft train CONFIG [--device D] [key=value ...] */
+#include <stdio.h>
 #include <string.h>
 #include "train/cli/cli.h"
 #include "train/run/registry.h"
 #include "train/run/runs.h"
 
 enum { WATCHDOG_SECONDS = 1800 }; /* far above any step, evaluation batch or save */
+enum { MOST_OVERRIDES = 256 };
 
 static status_t load(int argc, char **argv, config_t *config) {
-    if (argc < 2) return st_raise(ST_USAGE, "train", "needs a configuration file; graft train CONFIG [key=value ...]");
-    return config_load(argv[1], (const char *const *)(argv + 2), argc - 2, registry_methods(), config);
+    if (argc < 2)
+        return st_raise(ST_USAGE, "train",
+                        "needs a configuration file; graft train CONFIG [--device D] [key=value ...]");
+    /* --device is short for the key */
+    char device[64];
+    const char *override[MOST_OVERRIDES];
+    int n = 0;
+    for (int i = 2; i < argc; i++) {
+        const char *value = NULL;
+        if (n == MOST_OVERRIDES) return st_raise(ST_USAGE, "train", "more than %d settings", MOST_OVERRIDES);
+        if (!strncmp(argv[i], "--device=", 9)) value = argv[i] + 9;
+        if (!strcmp(argv[i], "--device")) {
+            if (i + 1 == argc) return st_raise(ST_USAGE, "--device", "needs a value: auto, cpu, cuda or cuda:N");
+            value = argv[++i];
+        }
+        if (value) snprintf(device, sizeof device, "device=%s", value);
+        override[n++] = value ? device : argv[i];
+    }
+    return config_load(argv[1], override, n, registry_methods(), config);
 }
 
 static status_t train(int argc, char **argv, comm_t *comm) {

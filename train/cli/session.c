@@ -6,13 +6,17 @@
 #include <sys/stat.h>
 #include "data/gguf.h"
 
-status_t session_device(const char *device, const char *dtype) {
-    if (device && strcmp(device, "cpu"))
-        return st_raise(ST_USAGE, "--device", "'%s' is not available: this build runs on the CPU; use --device cpu",
-                        device);
-    if (dtype && strcmp(dtype, "float32"))
-        return st_raise(ST_USAGE, "--dtype", "'%s' is not available; float32 is", dtype);
+status_t session_check(const char *dtype) {
+    if (dtype && strcmp(dtype, "float32") && strcmp(dtype, "bfloat16"))
+        return st_raise(ST_USAGE, "--dtype", "'%s' is not available; float32 and, on a GPU, bfloat16 are", dtype);
     return ST_OK;
+}
+
+status_t session_place(const char *device, const char *dtype, const comm_t *comm, loaded_t *l, compute_t *where) {
+    dtype_t weight = dtype && !strcmp(dtype, "bfloat16") ? DT_BF16 : DT_F32;
+    TRY(compute_open(device ? device : "auto", weight, comm, false, where));
+    if (where->device && (!comm || !comm_rank(comm))) fprintf(stderr, "graft: device %s\n", where->device->name);
+    return loaded_place(l, where);
 }
 
 status_t session_tokenizer(const char *model, tokenizer_t **out) {

@@ -17,7 +17,7 @@
 #include "train/config/field.h"
 
 /* Values of CFG_CHOICE members, in the order of the tables in config_tables.c. */
-enum { CONFIG_DTYPE_FLOAT32 };
+enum { CONFIG_DTYPE_FLOAT32, CONFIG_DTYPE_BFLOAT16 };
 enum { CONFIG_SCHEDULE_CONSTANT, CONFIG_SCHEDULE_LINEAR, CONFIG_SCHEDULE_COSINE, CONFIG_SCHEDULE_WSD };
 enum { CONFIG_OPTIM_ADAMW };
 enum { CONFIG_REDUCTION_CANONICAL, CONFIG_REDUCTION_FAST };
@@ -88,6 +88,7 @@ typedef struct config_training {
     double weight_decay;
     double max_grad_norm; /* 0: no clipping */
     bool gradient_checkpointing;
+    bool cuda_graph;        /* passes on a device are recorded */
     int reduction;          /* CONFIG_REDUCTION_* */
     int optimizer_sharding; /* CONFIG_SHARDING_* */
     int64_t seed;
@@ -107,6 +108,8 @@ typedef struct config {
     int64_t save_steps;                 /* 0: at the end only */
     int64_t save_total_limit;           /* 0: keep all */
     const char *resume_from_checkpoint; /* "auto", "never" or a path */
+    const char *device;                 /* "auto", "cpu", "cuda" or "cuda:N" (train/run/compute.h) */
+    bool share_device;                  /* ranks of a node may use one GPU together */
     /* With the key `stages`: the run in order, each stage with what is the whole run's and its own keys in place; of a
      * stage only share, data, conditioning and objective are meant. */
     const struct config *stage; /* [stage_count] */
@@ -151,7 +154,7 @@ status_t config_dump(const config_t *config, strbuf_t *out);
  * Free to change are: where and how often things are written (output_dir, *_steps, save_total_limit,
  * resume_from_checkpoint, data.eval), how long the run is (max_steps, num_train_epochs: a decaying schedule is then
  * stretched from the present step on), and how a step is executed, which changes rounding at most
- * (micro_batch_tokens, gradient_checkpointing, reduction, optimizer_sharding). */
+ * (micro_batch_tokens, gradient_checkpointing, cuda_graph, reduction, optimizer_sharding). */
 status_t config_diff(const config_t *before, const config_t *now, strbuf_t *out);
 
 /* The runs that a configuration stands for: itself, or its adapters. */

@@ -17,7 +17,7 @@ const cfg_field_t config_model_fields[] = {
     R(path, CFG_PATH, NULL, 0, 0, NULL, "config", 0, "a Hugging Face directory or a GGUF file"),
     R(config, CFG_STRING, NULL, 0, 0, NULL, "path", CFG_FREE, "a model to make anew: a name or a configuration file"),
     R(tokenizer, CFG_PATH, NULL, 0, 0, NULL, "path", CFG_FREE, "its tokenizer: a Hugging Face directory or a GGUF"),
-    R(dtype, CFG_CHOICE, "float32", 0, 0, "float32", NULL, 0, "type of the base weights in memory"),
+    R(dtype, CFG_CHOICE, "float32", 0, 0, "float32|bfloat16", NULL, 0, "type of the base weights in memory"),
     {0}};
 #undef R
 
@@ -75,6 +75,7 @@ const cfg_field_t config_training_fields[] = {
     R(weight_decay, CFG_REAL, "0.0", 0, 1e3, NULL, NULL, 0, "decoupled decay"),
     R(max_grad_norm, CFG_REAL, "1.0", 0, 1e15, NULL, NULL, 0, "clip gradients to this norm; 0 does not clip"),
     R(gradient_checkpointing, CFG_BOOL, "false", 0, 0, NULL, NULL, CFG_FREE, "recompute activations in backward"),
+    R(cuda_graph, CFG_BOOL, "true", 0, 0, NULL, NULL, CFG_FREE, "record a GPU's passes and launch each as a whole"),
     R(reduction, CFG_CHOICE, "canonical", 0, 0, "canonical|fast", NULL, CFG_FREE,
       "order in which gradients are summed"),
     R(optimizer_sharding, CFG_CHOICE, "none", 0, 0, "none|zero1", NULL, CFG_FREE,
@@ -91,6 +92,8 @@ const cfg_field_t config_top_fields[] = {
     R(save_steps, CFG_INT, "0", 0, MANY, NULL, NULL, CFG_FREE, "steps between checkpoints; 0: at the end only"),
     R(save_total_limit, CFG_INT, "0", 0, MANY, NULL, NULL, CFG_FREE, "checkpoints to keep; 0: all"),
     R(resume_from_checkpoint, CFG_PATH, "auto", 0, 0, "auto|never", NULL, CFG_FREE, "auto, never or a checkpoint"),
+    R(device, CFG_STRING, "auto", 0, 0, NULL, NULL, CFG_FREE, "auto, cpu, cuda or cuda:N"),
+    R(share_device, CFG_BOOL, "false", 0, 0, NULL, NULL, CFG_FREE, "several ranks of a node may use one GPU"),
     {0}};
 #undef R
 

@@ -16,7 +16,7 @@ status_t evaluator_open(loaded_t *l, const dataset_t *d, packing_t kind, int64_t
     TRY(batch_init(&e->batch, capacity));
     const build_options_t o = {.tail = TAIL_LOSS,
                                .capacity = {capacity, capacity, capacity, micro_prefix_capacity(&l->layout, capacity)}};
-    return build_open(&l->model, &backend_cpu, l->hook, l->n_method, o, &e->build);
+    return build_open(&l->model, loaded_backend(l), l->hook, l->n_method, o, &e->build);
 }
 
 void evaluator_close(evaluator_t *e) {

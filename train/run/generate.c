@@ -27,7 +27,7 @@ status_t generator_open(loaded_t *l, int64_t slots, int64_t places, generator_t 
                                .places = places,
                                .capacity = {g->capacity, slots, slots, micro_prefix_capacity(&l->layout, g->capacity)}};
     TRY(batch_init(&g->batch, g->capacity));
-    return build_open(&l->model, &backend_cpu, l->hook, l->n_method, o, &g->build);
+    return build_open(&l->model, loaded_backend(l), l->hook, l->n_method, o, &g->build);
 }
 
 void generator_close(generator_t *g) {

@@ -232,6 +232,15 @@ status_t loaded_open_methods(const config_t *config, const loaded_t *base, loade
     return ST_OK;
 }
 
+status_t loaded_place(loaded_t *l, const compute_t *where) {
+    l->compute = *where;
+    return param_set_place(&l->model.params, where->device, where->backend->weight);
+}
+
+const backend_t *loaded_backend(const loaded_t *l) {
+    return l->compute.backend ? l->compute.backend : &backend_cpu;
+}
+
 void loaded_close(loaded_t *l) {
     free(l->goal);
     for (int i = 0; i < l->n_method; i++) l->method[i].method->close(l->method[i].self);

@@ -4,6 +4,7 @@
 #include "data/tokenizer.h"
 #include "train/methods/method.h"
 #include "train/models/build.h"
+#include "train/run/compute.h"
 #include "train/run/special.h"
 
 typedef struct loaded_method {
@@ -27,6 +28,7 @@ typedef struct loaded {
     virtual_layout_t layout; /* what the methods put into sequences */
     goal_t *goal;            /* [n_goal] what loaded_open_methods was asked to minimise: one for each stage */
     int n_goal;
+    compute_t compute; /* borrowed; zeroed: the host's */
 } loaded_t;
 
 /* The base at `path` and n finished adapters with all their methods, which act in the order in which they are given.
@@ -39,4 +41,7 @@ status_t loaded_open_adapter(const char *path, loaded_t *out);
  * the seed). `base` has opened the same model and outlives `out`, which shares its files, its tokenizer and the weights
  * that are frozen in both; NULL: nothing is shared. */
 status_t loaded_open_methods(const config_t *config, const loaded_t *base, loaded_t *out);
+/* Where its passes run from now on: the weights, as they are now, get their copy there. `where` outlives l. */
+status_t loaded_place(loaded_t *l, const compute_t *where);
+const backend_t *loaded_backend(const loaded_t *l);
 void loaded_close(loaded_t *l);

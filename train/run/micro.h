@@ -6,7 +6,8 @@
 
 /* Copies a filled batch into the tape's inputs and sets the step's sizes. */
 void micro_load(build_t *b, const batch_t *batch);
-/* Forward, and on a device a wait for it; the sum of the goal's weighted token losses, which the step divides by batch_t's weight_sum. */
+/* Forward, and on a device a wait for it; the sum of the goal's weighted token losses, which the step divides by
+ * batch_t's weight_sum. */
 status_t micro_forward(build_t *b, double *loss);
 /* Room for prefix rows in a tape for batches of `capacity` tokens, virtual ones counted. */
 int64_t micro_prefix_capacity(const virtual_layout_t *layout, int64_t capacity);

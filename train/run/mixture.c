@@ -50,7 +50,7 @@ status_t mixture_open(loaded_t *l, mixture_kind_t kind, int field, int64_t capac
     TRY(batch_init(&out->batch, capacity));
     const build_options_t o = {.tail = TAIL_LOSS,
                                .capacity = {capacity, capacity, capacity, micro_prefix_capacity(&l->layout, capacity)}};
-    return build_open(&l->model, &backend_cpu, l->hook, l->n_method, o, &out->build);
+    return build_open(&l->model, loaded_backend(l), l->hook, l->n_method, o, &out->build);
 }
 
 void mixture_close(mixture_t *m) {

@@ -21,6 +21,8 @@ typedef struct trainer {
     comm_t *comm;
     comm_data_t *vectors; /* moves gradients and weights; shared by the runs of a process */
     bool owns_vectors;
+    compute_t compute; /* where it computes; shared by the runs of a process */
+    bool owns_compute;
     loaded_t loaded;
     stage_t *stage; /* [n_stage] */
     int n_stage;
@@ -31,9 +33,10 @@ typedef struct trainer {
     batch_t batch; /* of any stage */
     evaluator_t evaluator;
     bool has_eval;
-    tree_t *tree;        /* canonical reduction; NULL: fast */
-    float *grad;         /* [n_trainable] the step's gradient; the parameters' own */
-    double *micro_stats; /* [2, micro-batches]: loss sum, weight sum */
+    tree_t *tree;              /* canonical reduction; NULL: fast */
+    float *grad;               /* [n_trainable] the step's gradient; the parameters' own, where they are trained */
+    double sum_loss, *loss_at; /* the step's loss, and the same where gradients are */
+    double *micro_stats;       /* [2, micro-batches]: loss sum, weight sum */
     int64_t cap_stats;
     adamw_t optim;
     schedule_t schedule;

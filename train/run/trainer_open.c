@@ -15,8 +15,21 @@
 #include "train/run/signals.h"
 #include "train/run/trainer.h"
 
+static status_t open_compute(trainer_t *t, const trainer_t *base) {
+    if (base) {
+        t->compute = base->compute;
+        return ST_OK;
+    }
+    TRY(compute_open(t->config->device, t->config->model.dtype == CONFIG_DTYPE_BFLOAT16 ? DT_BF16 : DT_F32, t->comm,
+                     t->config->share_device, &t->compute));
+    t->owns_compute = true;
+    return ST_OK;
+}
+
 static status_t open_model(trainer_t *t, const trainer_t *base) {
+    TRY(open_compute(t, base));
     TRY(loaded_open_methods(t->config, base ? &base->loaded : NULL, &t->loaded));
+    TRY(loaded_place(&t->loaded, &t->compute));
     long long length = (long long)t->config->data.max_seq_length;
     long long extra = virtual_tokens(&t->loaded.layout);
     if (length + extra > t->loaded.model.config.max_positions)
@@ -94,7 +107,13 @@ static status_t open_tape(trainer_t *t, stage_t *s) {
                                .with_grad = true,
                                .recompute = c->gradient_checkpointing,
                                .capacity = {n, n, n, micro_prefix_capacity(&t->loaded.layout, n)}};
-    return build_open(&t->loaded.model, &backend_cpu, t->loaded.hook, t->loaded.n_method, o, &s->build);
+    return build_open(&t->loaded.model, t->compute.backend, t->loaded.hook, t->loaded.n_method, o, &s->build);
+}
+
+static void set_recording(trainer_t *t) {
+    const bool on = t->config->training.cuda_graph;
+    for (int i = 0; i < t->n_stage; i++) tape_set_recording(t->stage[i].build.tape, on);
+    if (t->has_eval) tape_set_recording(t->evaluator.build.tape, on);
 }
 
 static status_t open_engine(trainer_t *t) {
@@ -106,19 +125,23 @@ static status_t open_engine(trainer_t *t) {
         if (t->stage[i].capacity > largest) largest = t->stage[i].capacity;
     }
     TRY(batch_init(&t->batch, largest));
-    t->grad = params->grad;
+    void *p;
+    t->grad = t->compute.device ? params->device_grad : params->grad;
+    TRY(device_alloc(t->compute.device, sizeof *t->loss_at, "step", &p));
+    t->loss_at = p;
     adamw_options_t adam = {.beta1 = c->adam_beta1,
                             .beta2 = c->adam_beta2,
                             .epsilon = c->adam_epsilon,
                             .weight_decay = c->weight_decay,
                             .is_share = c->optimizer_sharding == CONFIG_SHARDING_ZERO1};
     if (adam.is_share) sharding_share(t->comm, params->n_trainable, &adam.first, &adam.n);
-    TRY(adamw_open(backend_cpu.vector, params, &adam, &t->optim));
+    TRY(adamw_open(t->compute.backend->vector, params, &adam, &t->optim));
     if (c->reduction == CONFIG_REDUCTION_CANONICAL)
-        TRY(tree_open(t->vectors, t->optim.vector, params->n_trainable, &t->tree));
+        TRY(tree_open(t->vectors, t->compute.backend->vector, params->n_trainable, &t->tree));
     if (t->has_eval)
         TRY(evaluator_open(&t->loaded, t->eval_data, (packing_t)t->config->data.packing,
                            capacity(t, t->eval_data, dataset_sequences(t->eval_data)), &t->evaluator));
+    set_recording(t);
     return ST_OK;
 }
 
@@ -128,7 +151,8 @@ static status_t open_vectors(trainer_t *t, const trainer_t *base) {
         t->vectors = base->vectors;
         return ST_OK;
     }
-    TRY(comm_data_open(t->comm, &(comm_data_options_t){.device = NULL}, &t->vectors));
+    const comm_data_options_t o = {.device = t->compute.device, .share_device = t->config->share_device};
+    TRY(comm_data_open(t->comm, &o, &t->vectors));
     t->owns_vectors = true;
     return ST_OK;
 }
@@ -181,6 +205,9 @@ static status_t open_reporter(trainer_t *t) {
                  (long long)(p->n_shared + p->n_frozen + p->n_trainable), (long long)p->n_trainable, comm_size(t->comm),
                  omp_get_max_threads(), (double)tape_arena_bytes(t->now->build.tape) / 1048576.0,
                  (long long)dataset_sequences(t->now->data));
+    if (t->compute.device)
+        reporter_say(t->reporter, "device %s weights %s", t->compute.device->name,
+                     t->compute.backend->weight == DT_BF16 ? "bfloat16" : "float32");
     if (t->step) reporter_say(t->reporter, "resumed step %lld", (long long)t->step);
     return ST_OK;
 }
@@ -218,7 +245,9 @@ void trainer_close(trainer_t *t) {
     stream_step_release(&t->step_sequences);
     dataset_close(t->eval_data);
     stages_close(t->stage, t->n_stage);
+    device_release(t->compute.device, t->loss_at);
     loaded_close(&t->loaded);
+    if (t->owns_compute) compute_close(&t->compute);
     strbuf_release(&t->config_yaml);
     free(t->micro_stats);
     free(t->history);

@@ -56,7 +56,7 @@ static status_t gradients_canonical(trainer_t *t) {
 static status_t gradients_fast(trainer_t *t) {
     int64_t n = t->loaded.model.params.n_trainable, lo, hi;
     status_t st = ST_OK;
-    memset(t->grad, 0, (size_t)n * sizeof *t->grad);
+    device_zero(t->compute.device, t->grad, (size_t)n * sizeof *t->grad);
     tree_share(t->plan.pack.n_micro, comm_size(t->comm), comm_rank(t->comm), &lo, &hi);
     for (int64_t m = lo; m < hi && st == ST_OK; m++) st = run_micro(t, m, t->grad);
     TRY(comm_agree(t->comm, st));
@@ -107,8 +107,11 @@ static status_t update(trainer_t *t, step_result_t *r) {
     }
     r->loss = loss / weight;
     r->learning_rate = c->learning_rate * schedule_factor(&t->schedule, t->step);
-    t->optim.vector->taint(t->optim.device, t->grad, &loss, 1);
+    t->sum_loss = loss;
+    device_upload(t->compute.device, t->loss_at, &t->sum_loss, sizeof t->sum_loss);
+    t->optim.vector->taint(t->optim.device, t->grad, t->loss_at, 1);
     adamw_update(&t->optim, t->grad, 1.0 / weight, c->max_grad_norm, r->learning_rate);
+    TRY(device_sync(t->compute.device, "update of the weights"));
     const vector_outcome_t *outcome = adamw_outcome(&t->optim, t->optim.step);
     r->grad_norm = outcome->norm;
     if (outcome->bad)

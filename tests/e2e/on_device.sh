@@ -1,0 +1,102 @@
+#!/usr/bin/env bash
+# Every kind of method on a device (GRAFT_CUDA: CUDA's kernels on the host) beside the CPU: losses within 1e-5 in float32, the same
+# bits on a second run and without recorded passes; a run that was stopped goes on on the other one; evaluation, scores
+# and generation; bfloat16 close to float32; what is no device.
+. "$(dirname "$0")/common.sh"
+cuda=${GRAFT_CUDA:?set GRAFT_CUDA to the program with CUDA kernels}
+
+# run PROGRAM OUT [key=value ...]
+run() {
+    local program=$1 out=$2
+    shift 2
+    "$program" train run.yaml "output_dir=$out" save_steps=2 save_total_limit=0 training.max_steps=4 data.max_seq_length=56 "$@" 2>"$out.log" ||
+        { cat "$out.log"; die "$out"; }
+}
+
+# close A B LIMIT: the losses of two runs
+close() {
+    python3 - "$@" <<'PY' || die "losses of $1 and $2"
+import json, sys
+a, b = ([row["loss"] for row in map(json.loads, open(d + "/metrics.jsonl")) if "loss" in row] for d in sys.argv[1:3])
+worst = max(abs(x - y) / abs(y) for x, y in zip(a, b))
+print(sys.argv[1], sys.argv[2], "%.2g" % worst)
+assert len(a) == len(b) == 4 and worst <= float(sys.argv[3]), (a, b)
+PY
+}
+
+# method NAME SECTION [key=value ...]
+method() {
+    local name=$1 section=$2
+    shift 2
+    run "$graft" "$name" --device=cpu "method=$section" "$@"
+    run "$cuda" "$name-cuda" --device cuda "method=$section" "$@"
+    run "$cuda" "$name-again" device=cuda "method=$section" training.cuda_graph=false "$@"
+    grep -q 'device cuda:0' "$name-cuda.log" || { cat "$name-cuda.log"; die "$name: the device is not named"; }
+    close "$name-cuda" "$name" 1e-5
+    same "$name-cuda/final.h5" "$name-again/final.h5"
+    diff <(losses "$name-cuda") <(losses "$name-again") || die "$name: losses of equal runs"
+}
+
+method lora "{type: lora, r: 4, lora_alpha: 8, lora_dropout: 0.1, target_modules: all-linear}"
+method prompt "{type: prompt_tuning, num_virtual_tokens: 4}" training.reduction=fast
+method prefix "{type: prefix_tuning, num_virtual_tokens: 3, prefix_projection: true, encoder_hidden_size: 9}"
+method full "{type: full}" training.gradient_checkpointing=true training.learning_rate=1e-3
+
+# stopped on one, ended on the other
+for first in cpu cuda; do
+    [ $first = cpu ] && one=$graft other=$cuda to=cuda || one=$cuda other=$graft to=cpu
+    run "$one" "from-$first" --device $first training.max_steps=4
+    rm "from-$first"/final.h5 "from-$first"/checkpoint-*4.h5
+    run "$other" "from-$first" --device $to
+    grep -q 'resumed step 2' "from-$first.log" || { cat "from-$first.log"; die "from $first: did not go on"; }
+    close "from-$first" lora 1e-5
+done
+
+for command in "eval tiny --adapter lora/final.h5 --data heldout.jsonl" "eval lora --data heldout.jsonl"; do
+    "$graft" $command --device cpu >a.json
+    "$cuda" $command --device cuda >b.json 2>log || { cat log; die "$command"; }
+    python3 - <<'PY' || die "$command"
+import json
+a, b = json.load(open("a.json")), json.load(open("b.json"))
+assert abs(a["loss"] - b["loss"]) <= 1e-5 * a["loss"] and a.get("exact_match") == b.get("exact_match"), (a, b)
+PY
+done
+"$graft" score tiny --adapter lora/final.h5 --device cpu <heldout.jsonl >a.json
+"$cuda" score tiny --adapter lora/final.h5 --device cuda <heldout.jsonl >b.json 2>log || { cat log; die score; }
+python3 - <<'PY' || die "scores"
+import json
+a, b = ([json.loads(line) for line in open(f)] for f in ("a.json", "b.json"))
+assert len(a) == len(b) == 8
+for x, y in zip(a, b):
+    assert x["tokens"] == y["tokens"]
+    assert all(abs(p - q) <= 1e-4 for p, q in zip(x["logprobs"], y["logprobs"])), (x, y)
+PY
+for adapter in lora prefix prompt; do
+    for device in cpu cuda; do
+        [ $device = cpu ] && program=$graft || program=$cuda
+        printf '%s\n' "the noun:" "another tin on there:" | "$program" generate tiny --adapter $adapter/final.h5 \
+            --max-new-tokens 6 --json --device $device >$device.json 2>log || { cat log; die "generate with $adapter"; }
+    done
+    diff cpu.json cuda.json || die "$adapter: other continuations"
+done
+
+run "$cuda" half --device cuda model.dtype=bfloat16
+close half lora 3e-2
+
+# fails CODE TEXT PROGRAM ARGUMENT ...
+fails() {
+    local code=$1 text=$2 got=0
+    shift 2
+    "$@" >log 2>&1 || got=$?
+    [ $got = "$code" ] && grep -q -- "$text" log || { cat log; die "$*: exit $got, not $code with '$text'"; }
+}
+fails 2 'built without CUDA' "$graft" train run.yaml output_dir=x --device cuda
+fails 2 'bfloat16 is there on GPUs' "$graft" train run.yaml output_dir=x --device cpu model.dtype=bfloat16
+fails 2 "there is no cuda:99" "$cuda" train run.yaml output_dir=x --device cuda:99
+fails 2 "'gpu' is not known" "$cuda" train run.yaml output_dir=x --device gpu
+fails 2 'there is no GPU' env CUDA_ON_HOST_DEVICES=0 "$cuda" train run.yaml output_dir=x --device cuda
+fails 2 'ranks of this node are to use 1 GPU' env CUDA_ON_HOST_DEVICES=1 mpirun -n 2 "$cuda" train run.yaml output_dir=x --device cuda
+[ ! -e x ] || die "a refused run left something"
+CUDA_ON_HOST_DEVICES=0 run "$cuda" without
+grep -q 'there is no GPU; the CPU computes' without.log || { cat without.log; die "the choice is not told"; }
+echo ok
