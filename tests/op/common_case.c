@@ -23,8 +23,8 @@
 
 enum { GUARD = 64, GUARD_BYTE = 0xA5 };
 
-static const op_cases_t *const lists[] = {&op_cases_main,      &op_cases_rows, &op_cases_routed,  &op_cases_attention,
-                                          &op_cases_objective, &op_cases_even, &op_cases_products};
+static const op_cases_t *const lists[] = {&op_cases_main,      &op_cases_rows, &op_cases_routed,   &op_cases_attention,
+                                          &op_cases_objective, &op_cases_even, &op_cases_products, &op_cases_tall};
 enum { LISTS = sizeof lists / sizeof *lists };
 
 int op_case_count(void) {

@@ -25,7 +25,7 @@ typedef struct op_cases {
     int count;
 } op_cases_t;
 extern const op_cases_t op_cases_main, op_cases_rows, op_cases_routed, op_cases_attention, op_cases_objective,
-    op_cases_even, op_cases_products;
+    op_cases_even, op_cases_products, op_cases_tall;
 int op_case_count(void);
 const op_case_t *op_case_at(int n);
 
