@@ -8,7 +8,7 @@ extern "C" {
 enum { FORWARD = 4, BACKWARD = 2 }; /* pieces held */
 
 template <bool PACKED, class T, class W>
-static __global__ void __launch_bounds__(NORM_THREADS)
+static __global__ void __launch_bounds__(NORM_THREADS, 1)
     layernorm_kernel(int warps, int64_t rows, int64_t d, float eps, const T *x, const W *w, const W *b, T *y,
                      float *stat) {
     SHARED(float, part, 32);
@@ -65,7 +65,7 @@ static __global__ void __launch_bounds__(NORM_THREADS)
 }
 
 template <bool PACKED, class T, class W>
-static __global__ void __launch_bounds__(NORM_THREADS)
+static __global__ void __launch_bounds__(NORM_THREADS, 1)
     layernorm_gradient(int warps, int64_t rows, int64_t d, const T *dy, const T *x, const W *w, const float *stat,
                        bool acc, T *dx) {
     SHARED(float, part, 32);

@@ -8,6 +8,7 @@
 #pragma once
 #include "kernels/cuda/column_sums.cuh"
 
+/* Kernels have __launch_bounds__(NORM_THREADS, 1): without the 1 the compiler aims at 64 registers and spills. */
 enum { NORM_THREADS = 512, NORM_WARPS = 4 };
 
 /* Which pieces of a row a thread has: those at (first + k step) EIGHT. */

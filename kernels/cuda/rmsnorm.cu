@@ -7,7 +7,7 @@ extern "C" {
 enum { FORWARD = 4, BACKWARD = 2 }; /* pieces held */
 
 template <bool PACKED, class T, class W>
-static __global__ void __launch_bounds__(NORM_THREADS)
+static __global__ void __launch_bounds__(NORM_THREADS, 1)
     rmsnorm_kernel(int warps, int64_t rows, int64_t d, float eps, const T *x, const W *w, T *y, float *rstd) {
     SHARED(float, part, 32);
     norm_part_t p = norm_part(warps, d);
@@ -49,7 +49,7 @@ static __global__ void __launch_bounds__(NORM_THREADS)
 }
 
 template <bool PACKED, class T, class W>
-static __global__ void __launch_bounds__(NORM_THREADS)
+static __global__ void __launch_bounds__(NORM_THREADS, 1)
     rmsnorm_gradient(int warps, int64_t rows, int64_t d, const T *dy, const T *x, const W *w, const float *rstd,
                      bool acc, T *dx) {
     SHARED(float, part, 32);
