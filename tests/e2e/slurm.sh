@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # The scripts of launch/slurm on a SLURM of our own (slurm_up), two nodes on this machine: each runs; a signal, by hand
 # and by the time limit, saves, queues the job again and leads to the bits of an undisturbed run; a job that is stopped
-# by hand stays so; what is wrong is said. Of the scripts for GPUs, only which cores and GPUs a rank gets is shown.
+# by hand stays so; what is wrong is said. Those for GPUs run on emulated devices.
 # Exit code 77, and why, where SLURM cannot be started.
 . "$(dirname "$0")/slurm_up"
 missing=$(slurm_missing)
@@ -55,7 +55,7 @@ cat >probe <<PROBE
 #!/bin/sh
 echo "\$SLURMD_NODENAME \${OMPI_COMM_WORLD_LOCAL_RANK:-\$SLURM_LOCALID} \
 \$(sed -n 's/^Cpus_allowed_list:.//p' /proc/self/status) \${CUDA_VISIBLE_DEVICES:-none} \$*" >>"\$PROBE"
-[ -n "\$PROBE_ONLY" ] || exec "$graft" "\$@"
+[ -n "\$PROBE_ONLY" ] || exec "\${PROBE_GRAFT:-$graft}" "\$@"
 PROBE
 chmod 755 probe
 
@@ -88,11 +88,14 @@ two_nodes() { # SCRIPT NAME
     diff <(losses straight) <(losses "$2") || die "metrics.jsonl of $2"
     passed "cpu-$1 on two nodes, saved, queued again and continued"
 }
-# Two ranks that ask for a GPU each: every rank sees both, so graft takes that of its local rank. Nothing is trained here.
+# Two ranks that ask for a GPU each: every rank sees both, so graft takes that of its local rank. They train on emulated
+# devices, if there is a program with such.
 gpus() { # SCRIPT NAME
-    local job
-    job=$(GRAFT=$work/probe PROBE=$work/$2.ranks PROBE_ONLY=1 submit "$2" --ntasks-per-node=2 --cpus-per-task=1 \
-        --gpus-per-node=2 "$launch/gpu-$1.sbatch" run.yaml "output_dir=$2")
+    local job only=1
+    [ -z "${GRAFT_ON_HOST:-}" ] || only=
+    job=$(GRAFT=$work/probe PROBE=$work/$2.ranks PROBE_ONLY=$only PROBE_GRAFT=${GRAFT_ON_HOST:-} CUDA_ON_HOST_DEVICES=2 \
+        submit "$2" --ntasks-per-node=2 --cpus-per-task=1 --gpus-per-node=2 "$launch/gpu-$1.sbatch" \
+        run.yaml "output_dir=$2" training.max_steps=2 eval_steps=0)
     completes "$2" "$job"
     bound "$2"
     [ "$(grep -c ' 0,1 train run.yaml .*--device cuda' "$2.ranks")" = 2 ] || {
@@ -100,7 +103,12 @@ gpus() { # SCRIPT NAME
         die "gpu-$1: the ranks do not see both GPUs"
     }
     passed "gpu-$1: cores and GPUs by local rank"
-    echo "slurm: skipped: gpu-$1: training, for which there is no GPU"
+    if [ -z "$only" ]; then
+        [ "$(losses "$2" | wc -l)" = 2 ] || { tail -n 20 "$2.log"; die "gpu-$1 did not train"; }
+        passed "gpu-$1: trained on emulated devices"
+    else
+        echo "slurm: skipped: gpu-$1: training, as GRAFT_ON_HOST names no program with emulated devices"
+    fi
 }
 for script in "${scripts[@]}"; do
     one_node "$script" "$script-one"

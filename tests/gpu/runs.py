@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Whole runs of every method on a tiny Llama and a tiny GPT-2, CPU against CUDA.
 
-    GRAFT=build/graft tests/gpu/runs.py DIR one|nccl
+    GRAFT=build/graft tests/gpu/runs.py DIR one|nccl [METHOD ...]
 
 one: on the device in float32 and bfloat16, losses beside the CPU's, and the same digits when run again and with CUDA
 graphs off. nccl: two ranks that share a GPU, which NCCL takes for two machines (NCCL_HOSTID); the same digits as one rank.
@@ -71,7 +71,7 @@ def compare(name, got, want, limit):
 
 
 def main():
-    work, what = sys.argv[1:]
+    work, what, *methods = sys.argv[1:]
     work = os.path.join(os.path.abspath(work), what)
     shutil.rmtree(work, ignore_errors=True)
     os.makedirs(work)
@@ -82,7 +82,7 @@ def main():
         f.writelines(example(i) for i in range(40))
     for model in "llama", "gpt2":
         subprocess.run([sys.executable, os.path.join(HERE, "../e2e/tiny_model.py"), model, model], check=True)
-        for method in METHODS:
+        for method in methods or METHODS:
             if model == "gpt2" and method == "two":
                 continue  # its target modules are a Llama's
             name = model + " " + method
