@@ -1,6 +1,9 @@
 /* One training run: everything that it holds between opening and closing. Set-up is in trainer_open.c, a step in
  * trainer_step.c, what is due after it in trainer_run.c, saving and resuming in trainer_save.c. Several runs may share
- * a base; train/run/runs.h steps them in turn. */
+ * a base; train/run/runs.h steps them in turn.
+ *
+ * On a device the host learns what a step came to while the next one runs (the queue of two); before an evaluation, a
+ * checkpoint and the end it waits for all. */
 #pragma once
 #include "data/stream.h"
 #include "train/checkpoint/checkpoint.h"
@@ -15,6 +18,16 @@
 #include "train/run/micro.h"
 #include "train/run/reporter.h"
 #include "train/run/stage.h"
+
+enum { TRAINER_QUEUED = 2 };
+
+/* A step that has been put into the device's queue; what it came to is known when it is settled. */
+typedef struct step_result {
+    int64_t step, total_tokens; /* of the run, with this step */
+    int64_t tokens, n_micro;
+    double weight, learning_rate, began;
+    double loss, grad_norm, seconds; /* when settled */
+} step_result_t;
 
 typedef struct trainer {
     const config_t *config;
@@ -33,11 +46,15 @@ typedef struct trainer {
     batch_t batch; /* of any stage */
     evaluator_t evaluator;
     bool has_eval;
-    tree_t *tree;              /* canonical reduction; NULL: fast */
-    float *grad;               /* [n_trainable] the step's gradient; the parameters' own, where they are trained */
-    double sum_loss, *loss_at; /* the step's loss, and the same where gradients are */
-    double *micro_stats;       /* [2, micro-batches]: loss sum, weight sum */
-    int64_t cap_stats;
+    tree_t *tree;                   /* canonical reduction; NULL: fast */
+    float *grad;                    /* [n_trainable] the step's gradient; the parameters' own, where they are trained */
+    int64_t cap_micro;              /* most micro-batches of a step */
+    double *weights;                /* [cap_micro] sums of the present step's */
+    double *loss_at;                /* [cap_micro, 2] both losses of each, where the tape is */
+    double *losses[TRAINER_QUEUED]; /* [cap_micro, 2] likewise, the host's: of the last steps */
+    step_result_t queue[TRAINER_QUEUED]; /* steps that are under way or not reported yet, the oldest first */
+    int n_queued;
+    double settled; /* when the last report was made */
     adamw_t optim;
     schedule_t schedule;
     const volatile int *stop;
@@ -68,15 +85,23 @@ status_t trainer_begin(trainer_t *t);
 status_t trainer_advance(trainer_t *t, trainer_state_t *state);
 
 /* Inside of the run. */
-typedef struct step_result {
-    double loss, grad_norm, learning_rate, seconds;
-    int64_t tokens;
-} step_result_t;
 /* *local*: takes the memory that steps need, so that none is taken in a step. After resuming. */
 status_t trainer_step_reserve(trainer_t *t);
-/* *collective*: one optimiser step. *ended when the stream gave no sequence. */
-status_t trainer_step(trainer_t *t, step_result_t *r, bool *ended);
-/* *collective*: rank 0 writes; all learn the outcome. name NULL: a numbered checkpoint, else DIR/name. */
+/* *collective*: one optimiser step, put into the queue of steps, which must have room. *ended when the stream gave no
+ * sequence. */
+status_t trainer_step(trainer_t *t, bool *ended);
+/* *local*: room for `steps` more rows of the history. */
+status_t trainer_history_reserve(trainer_t *t, int64_t steps);
+double trainer_now(void); /* seconds of a clock that only goes on */
+/* The device's mark behind a step; the first two are those of the tape's inputs. */
+static inline int trainer_mark(int64_t step) {
+    return 2 + (int)(step % TRAINER_QUEUED);
+}
+/* *collective*: waits for all but the newest `keep` steps of the queue and reports them in order. ST_NUMERIC when one's
+ * loss or gradient is no number; neither it nor a later step has changed weights or the state then. */
+status_t trainer_settle(trainer_t *t, int keep);
+/* *collective*: settles all steps; rank 0 writes; all learn the outcome. name NULL: a numbered checkpoint, else
+ * DIR/name. */
 status_t trainer_save(trainer_t *t, const char *name);
 /* *collective*: applies resume_from_checkpoint. */
 status_t trainer_resume(trainer_t *t);

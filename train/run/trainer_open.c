@@ -125,10 +125,7 @@ static status_t open_engine(trainer_t *t) {
         if (t->stage[i].capacity > largest) largest = t->stage[i].capacity;
     }
     TRY(batch_init(&t->batch, largest));
-    void *p;
     t->grad = t->compute.device ? params->device_grad : params->grad;
-    TRY(device_alloc(t->compute.device, sizeof *t->loss_at, "step", &p));
-    t->loss_at = p;
     adamw_options_t adam = {.beta1 = c->adam_beta1,
                             .beta2 = c->adam_beta2,
                             .epsilon = c->adam_epsilon,
@@ -240,16 +237,17 @@ void trainer_close(trainer_t *t) {
     if (t->owns_vectors) comm_data_close(t->vectors);
     if (t->has_eval) evaluator_close(&t->evaluator);
     batch_release(&t->batch);
+    device_release(t->optim.device, t->loss_at);
+    for (int k = 0; k < TRAINER_QUEUED; k++) device_release_pinned(t->optim.device, t->losses[k]);
     adamw_close(&t->optim);
     micro_plan_release(&t->plan);
     stream_step_release(&t->step_sequences);
     dataset_close(t->eval_data);
     stages_close(t->stage, t->n_stage);
-    device_release(t->compute.device, t->loss_at);
     loaded_close(&t->loaded);
     if (t->owns_compute) compute_close(&t->compute);
     strbuf_release(&t->config_yaml);
-    free(t->micro_stats);
+    free(t->weights);
     free(t->history);
     memset(t, 0, sizeof *t);
 }

@@ -20,16 +20,25 @@ static status_t stop_requested(trainer_t *t, bool *stop) {
     return ST_OK;
 }
 
-static status_t after_step(trainer_t *t, const step_result_t *r, bool last, bool *stop) {
+static status_t after_step(trainer_t *t, bool last, bool *stop) {
     const config_t *c = t->config;
-    const metrics_step_t row = {
-        t->step, t->tokens, r->loss, r->grad_norm, r->learning_rate, (double)r->tokens / r->seconds, r->seconds};
-    /* reports are rank 0's; a failure of one must reach all before they go on */
-    TRY(comm_agree(t->comm, t->reporter ? reporter_step(t->reporter, &row, last) : ST_OK));
+    bool evaluates = t->has_eval && (last || due(c->eval_steps, t->step)), saves = last || due(c->save_steps, t->step);
+    TRY(trainer_settle(t, t->optim.device && !evaluates && !saves ? 1 : 0));
     TRY(stop_requested(t, stop));
-    if (!*stop && t->has_eval && (last || due(c->eval_steps, t->step))) TRY(evaluate(t, stop));
-    if (*stop) return ST_OK;
-    return last || due(c->save_steps, t->step) ? trainer_save(t, NULL) : ST_OK;
+    if (!*stop && evaluates) TRY(evaluate(t, stop));
+    return saves && !*stop ? trainer_save(t, NULL) : ST_OK;
+}
+
+/* A step that fails leaves the report of the one before it, which may have failed itself. */
+static status_t next_step(trainer_t *t, bool *ended) {
+    strbuf_t message = {0};
+    status_t st = trainer_step(t, ended);
+    if (st == ST_OK || st == ST_COMM) return st;
+    bool kept = strbuf_adds(&message, st_message()) == ST_OK;
+    status_t older = trainer_settle(t, 0);
+    if (older == ST_OK && kept) st_adopt(st, message.data);
+    strbuf_release(&message);
+    return older == ST_OK ? st : older;
 }
 
 static status_t finish(trainer_t *t, trainer_state_t *state) {
@@ -40,13 +49,12 @@ static status_t finish(trainer_t *t, trainer_state_t *state) {
 }
 
 status_t trainer_advance(trainer_t *t, trainer_state_t *state) {
-    step_result_t r;
     bool ended = t->step >= t->schedule.total, stop = false;
     *state = TRAINER_GOES_ON;
-    if (!ended) TRY(trainer_step(t, &r, &ended));
+    if (!ended) TRY(next_step(t, &ended));
     if (ended) return finish(t, state);
     bool last = t->step == t->schedule.total;
-    TRY(after_step(t, &r, last, &stop));
+    TRY(after_step(t, last, &stop));
     if (stop) *state = TRAINER_STOPS;
     return last && !stop ? finish(t, state) : ST_OK;
 }

@@ -80,6 +80,7 @@ done:
 }
 
 status_t trainer_save(trainer_t *t, const char *name) {
+    TRY(trainer_settle(t, 0));
     comm_beat(t->comm, "saving");
     float *state[2], *copy;
     status_t gathered = sharding_gather(t->comm, &t->optim, state, &copy);
