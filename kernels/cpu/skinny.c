@@ -88,11 +88,15 @@ static inline __attribute__((always_inline)) void wide_rest(const skinny_wide_t 
     }
 }
 
-SKINNY_CLONES void skinny_wide(const skinny_wide_t *s) {
+SKINNY_CLONES static void skinny_wide_all(const skinny_wide_t *s) {
     int64_t whole = s->n / (2 * SKINNY_WIDTH) * (2 * SKINNY_WIDTH), i = 0;
     for (; i + 4 <= s->m; i += 4)
         for (int64_t j = 0; j < whole; j += 2 * SKINNY_WIDTH) wide_block(s, 4, i, j);
     for (; i < s->m; i++)
         for (int64_t j = 0; j < whole; j += 2 * SKINNY_WIDTH) wide_block(s, 1, i, j);
     for (i = 0; i < s->m; i++) wide_rest(s, i, whole);
+}
+
+void skinny_wide(const skinny_wide_t *s) {
+    skinny_wide_all(s);
 }
