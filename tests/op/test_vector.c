@@ -21,7 +21,8 @@ static void *must(void *p) {
 }
 
 static float *numbers(int64_t n, uint64_t stream) {
-    float *x = must(aligned_alloc(64, (size_t)(n + 32) * sizeof *x));
+    size_t bytes = ((size_t)n * sizeof(float) + 127) / 64 * 64;
+    float *x = must(aligned_alloc(64, bytes));
     for (int64_t i = 0; i < n; i++) {
         uint32_t w[4];
         rng_words(11, RNG_INIT, stream, (uint64_t)i, w);
