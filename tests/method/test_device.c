@@ -65,7 +65,7 @@ static void check(int row, int kind, bool recompute) {
     float *want = tiny_zeros(&t), *got = tiny_zeros(&t), *again = tiny_zeros(&t);
     size_t bytes = (size_t)t.model.params.n_trainable * sizeof *want;
     double loss = tiny_run(&t, cpu, &b, want);
-    if (param_set_place(&t.model.params, device, dev.backend->weight) != ST_OK) fail_msg("%s", st_message());
+    if (param_set_place(&t.model.params, device, dev.backend) != ST_OK) fail_msg("%s", st_message());
     double other = tiny_run(&t, dev, &b, got), same = tiny_run(&t, dev, &b, again);
     assert_memory_equal(&other, &same, sizeof other);
     assert_memory_equal(got, again, bytes);

@@ -71,6 +71,8 @@ static const op_case_t cases[] = {
          W1(0)),
     CASE(OP_LINEAR_CROSS_ENTROPY, NULL, "linear_cross_entropy, chunks", false, R2(150, 19), R2(1500, 19),
          I1(150, many_targets), W1(150)),
+    CASE(OP_LINEAR_CROSS_ENTROPY, NULL, "linear_cross_entropy, a vocabulary of several tiles", false, R2(2, 8),
+         R2(4601, 8), I1(2, targets), W1(2)),
     CASE(OP_LINEAR_CROSS_ENTROPY, &last_rows, "linear_cross_entropy, last rows", false, R2(11, 6), R2(11, 6),
          I1(11, targets), W1(11), V2(2, 6, &last_rows.first)),
     CASE(OP_LINEAR_CROSS_ENTROPY, &last_rows, "linear_cross_entropy, last rows of nothing", false, R2(0, 6), R2(11, 6),

@@ -98,7 +98,7 @@ void net_open(net_t *n, const backend_t *backend, net_how_t how) {
     int last = declare(n, "last", 0, NET_D, 0, false);
     assert_int_equal(param_set_alloc(&n->params, true), ST_OK);
     randomize(&n->params);
-    assert_int_equal(param_set_place(&n->params, how.device, backend->weight), ST_OK);
+    assert_int_equal(param_set_place(&n->params, how.device, backend), ST_OK);
 
     assert_int_equal(tape_open(backend, &n->params, &n->tape), ST_OK);
     n->ids = input(n, "ids", DT_I32, DIM_N);

@@ -220,7 +220,7 @@ static void test_missing_kernel(void **state) {
     assert_int_equal(param_declare(&params, "w", 2, dim, false, false, &w), ST_OK);
     assert_int_equal(param_set_alloc(&params, false), ST_OK);
     assert_int_equal(tape_open(&poor, &params, &t), ST_INTERNAL); /* the parameters are on no device */
-    assert_int_equal(param_set_place(&params, device, DT_F32), ST_OK);
+    assert_int_equal(param_set_place(&params, device, &backend_cuda_f32), ST_OK);
     assert_int_equal(tape_open(&poor, &params, &t), ST_OK);
     val_t ids = tape_input(t, "ids", DT_I32, 1, &rows);
     const val_t in[] = {tape_param(t, w), ids};
@@ -251,7 +251,7 @@ static void test_params(void **state) {
         assert_int_equal(param_set_alloc(both[k], true), ST_OK);
         for (int i = 0; i < 24; i++) ((float *)both[k]->item[frozen + 1].value.data)[i] = (float)(k + i);
         for (int i = 0; i < 24; i++) ((float *)both[k]->item[trained].value.data)[i] = (float)(100 + k + i);
-        assert_int_equal(param_set_place(both[k], device, DT_F32), ST_OK);
+        assert_int_equal(param_set_place(both[k], device, &backend_cuda_f32), ST_OK);
     }
     assert_ptr_equal(p.item[frozen].at, owner.item[frozen].at);
     assert_ptr_equal(p.item[window].at, (char *)p.item[frozen + 1].at + 2 * 4 * sizeof(float));
@@ -268,7 +268,7 @@ static void test_params(void **state) {
     assert_int_equal(param_download(&p), ST_OK);
     assert_true(((float *)p.item[window].value.data)[5] == 42);
     param_set_unplace(&p);
-    assert_int_equal(param_set_place(&p, device, DT_BF16), ST_USAGE); /* windows beside bfloat16 */
+    assert_int_equal(param_set_place(&p, device, &backend_cuda_bf16), ST_USAGE); /* windows beside bfloat16 */
     st_clear();
     param_set_release(&p);
     param_set_release(&owner);

@@ -234,7 +234,7 @@ status_t loaded_open_methods(const config_t *config, const loaded_t *base, loade
 
 status_t loaded_place(loaded_t *l, const compute_t *where) {
     l->compute = *where;
-    return param_set_place(&l->model.params, where->device, where->backend->weight);
+    return param_set_place(&l->model.params, where->device, where->backend);
 }
 
 const backend_t *loaded_backend(const loaded_t *l) {

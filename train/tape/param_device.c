@@ -11,30 +11,19 @@ dtype_t param_dtype(const param_t *p, const backend_t *backend) {
     return p->trainable ? DT_F32 : backend->weight;
 }
 
-/* bfloat16 by rounding to nearest, ties to even, as the device's own conversion; NaN stays NaN. */
-static uint16_t to_bf16(float x) {
-    uint32_t bits;
-    memcpy(&bits, &x, sizeof bits);
-    if ((bits & 0x7fffffffu) > 0x7f800000u) return (uint16_t)(bits >> 16 | 0x40u);
-    return (uint16_t)((bits + 0x7fffu + (bits >> 16 & 1u)) >> 16);
-}
-
-static status_t upload_frozen(param_set_t *s, dtype_t weight) {
-    if (weight == DT_F32) {
-        device_upload(s->device, s->device_frozen, s->frozen, (size_t)s->n_frozen * sizeof(float));
-        return device_sync(s->device, "frozen weights");
-    }
-    void *p;
+/* Piece by piece through a float buffer on the device, where its own kernel converts. */
+static status_t upload_frozen(param_set_t *s, const backend_t *backend) {
+    size_t size = dtype_size(backend->weight);
+    void *buffer;
     status_t st = ST_OK;
-    TRY(device_alloc_pinned(s->device, PIECE * sizeof(uint16_t), "frozen weights", &p));
-    uint16_t *piece = p;
+    TRY(device_alloc(s->device, PIECE * sizeof(float), "frozen weights", &buffer));
     for (int64_t at = 0; at < s->n_frozen && st == ST_OK; at += PIECE) {
         int64_t n = s->n_frozen - at < PIECE ? s->n_frozen - at : PIECE;
-        for (int64_t i = 0; i < n; i++) piece[i] = to_bf16(((const float *)s->frozen)[at + i]);
-        device_upload(s->device, (uint16_t *)s->device_frozen + at, piece, (size_t)n * sizeof *piece);
+        device_upload(s->device, buffer, (const float *)s->frozen + at, (size_t)n * sizeof(float));
+        backend->vector->convert(s->device, (char *)s->device_frozen + (size_t)at * size, backend->weight, buffer, n);
         st = device_sync(s->device, "frozen weights");
     }
-    device_release_pinned(s->device, p);
+    device_release(s->device, buffer);
     return st;
 }
 
@@ -57,15 +46,15 @@ static status_t point(param_set_t *s, dtype_t weight) {
     return ST_OK;
 }
 
-status_t param_set_place(param_set_t *s, device_t *d, dtype_t weight) {
+status_t param_set_place(param_set_t *s, device_t *d, const backend_t *backend) {
     if (!d) return ST_OK;
     if (s->real != DT_F32) return st_raise(ST_INTERNAL, "device", "parameters that are not float32");
     s->device = d;
     TRY(device_alloc(d, (size_t)s->n_trainable * sizeof(float), "trainable weights", &s->device_trainable));
-    TRY(device_alloc(d, (size_t)s->n_frozen * dtype_size(weight), "frozen weights", &s->device_frozen));
+    TRY(device_alloc(d, (size_t)s->n_frozen * dtype_size(backend->weight), "frozen weights", &s->device_frozen));
     if (s->grad) TRY(device_alloc(d, (size_t)s->n_trainable * sizeof(float), "gradients", &s->device_grad));
-    TRY(point(s, weight));
-    TRY(upload_frozen(s, weight));
+    TRY(point(s, backend->weight));
+    TRY(upload_frozen(s, backend));
     return param_upload(s);
 }
 
