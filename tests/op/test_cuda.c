@@ -28,6 +28,11 @@ static bool is_large(const op_case_t *c) {
     return false;
 }
 
+/* Rows against rows so many that one run takes seconds; smaller cases have several tiles on a device, too. */
+static bool is_heavy(const op_case_t *c) {
+    return c->in[0].rank == 2 && c->in[1].rank == 2 && c->in[0].dim[0] * c->in[1].dim[0] > 150000;
+}
+
 /* Sharing a buffer changes nothing. */
 static void check_sharing(const run_t *want, const run_options_t *plain) {
     const op_def_t *def = op_defs[want->c->op];
@@ -109,6 +114,7 @@ static void check_all(const backend_t *backend, dtypes_t types) {
     for (int n = 0; n < op_case_count(); n++) {
         const op_case_t *c = op_case_at(n);
         if (only && strcmp(only, op_defs[c->op]->name) != 0) continue;
+        if (is_heavy(c)) continue;
 #ifdef GRAFT_SANITIZE
         if (is_large(c)) continue; /* minutes, and the same code as the small ones */
 #endif
