@@ -155,3 +155,6 @@ void comm_data_end(comm_data_t *d) {
 void comm_data_join(comm_data_t *d) {
     d->ops->join(d);
 }
+void comm_data_check(comm_data_t *d) {
+    if (d->ops->check) d->ops->check(d);
+}

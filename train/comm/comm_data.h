@@ -59,3 +59,6 @@ void comm_data_begin(comm_data_t *d);
 void comm_data_end(comm_data_t *d);
 /* Puts the device's queue behind all operations so far. *local* */
 void comm_data_join(comm_data_t *d);
+/* Ends the job when an operation so far is known to have failed: before what came of it is reported or saved, as the
+ * watching thread may not have looked meanwhile. *local* */
+void comm_data_check(comm_data_t *d);

@@ -15,6 +15,7 @@ typedef struct comm_data_ops {
     void (*begin)(comm_data_t *d);
     void (*end)(comm_data_t *d);
     void (*join)(comm_data_t *d);
+    void (*check)(comm_data_t *d);
 } comm_data_ops_t;
 
 struct comm_data {

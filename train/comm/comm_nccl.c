@@ -218,6 +218,14 @@ static status_t look(nccl_t *n) {
     return check_cuda(rc, op);
 }
 
+static void nccl_check(comm_data_t *d) {
+    nccl_t *n = (nccl_t *)d;
+    pthread_mutex_lock(&n->lock);
+    status_t st = look(n);
+    pthread_mutex_unlock(&n->lock);
+    must(n, st);
+}
+
 static status_t nccl_health(void *arg) {
     nccl_t *n = arg;
     /* this thread's own settings; a recording of the device's stream must not fail because it asks about an event */
@@ -350,7 +358,8 @@ static const comm_data_ops_t nccl_ops = {.name = "NCCL",
                                          .recv = nccl_recv,
                                          .begin = nccl_begin,
                                          .end = nccl_end,
-                                         .join = nccl_join};
+                                         .join = nccl_join,
+                                         .check = nccl_check};
 
 status_t comm_nccl_open(comm_t *c, const comm_data_options_t *o, comm_data_t **out) {
     bool shared = false;

@@ -58,6 +58,7 @@ static status_t report(trainer_t *t, const step_result_t *r) {
 /* Reports are rank 0's; a failure of one must reach all before they go on. */
 static status_t settle(trainer_t *t, step_result_t *r) {
     TRY(comm_agree(t->comm, device_wait(t->optim.device, trainer_mark(r->step), "training step")));
+    comm_data_check(t->vectors);
     TRY(sum_losses(t, r));
     TRY(comm_agree(t->comm, check(t, r)));
     double now = trainer_now();
