@@ -66,8 +66,8 @@ void param_share(param_set_t *s, int index, const param_set_t *owner);
 /* Places all tensors and allocates the blobs (64-byte aligned, zeroed) and points every value into them. with_grad:
  * also the gradient blob. */
 status_t param_set_alloc(param_set_t *s, bool with_grad);
-/* Gives the set its copy on a device, frozen weights in the type that the backend takes, trainable ones and gradients as
- * float; d NULL: nothing. Once, when all values are there and after the owner of shared ones. Errors: ST_NOMEM, what
+/* Gives the set its copy on a device, frozen weights in the type that the backend takes, trainable ones and gradients
+ * as float; d NULL: nothing. Once, when all values are there and after the owner of shared ones. Errors: ST_NOMEM, what
  * the device says, ST_USAGE for windows beside bfloat16. */
 status_t param_set_place(param_set_t *s, device_t *d, const backend_t *backend);
 /* Gives up that copy. */
