@@ -2,7 +2,7 @@
 #include <jansson.h>
 #include <stdlib.h>
 #include <string.h>
-#include "data/half.h"
+#include "kernels/half.h"
 #include "data/name_index.h"
 #include "data/publish.h"
 #include "data/safetensors.h"

@@ -2,7 +2,7 @@
  * which is what makes the result equal to ggml's bit for bit (the build forbids contraction). */
 #include "data/tensor_info.h"
 #include <string.h>
-#include "data/half.h"
+#include "kernels/half.h"
 
 static const struct {
     int elements, bytes;

@@ -1,19 +1,12 @@
 #include <math.h>
 #include <string.h>
 #include "kernels/cpu/cpu.h"
+#include "kernels/half.h"
 #include "kernels/vector.h"
 
 static void add(device_t *d, float *y, const float *x, int64_t n) {
     (void)d;
     for (int64_t i = 0; i < n; i++) y[i] += x[i];
-}
-
-/* Round to nearest, ties to even; a NaN stays one. */
-static uint16_t bf16(float x) {
-    uint32_t u;
-    memcpy(&u, &x, sizeof u);
-    if (isnan(x)) return (uint16_t)(u >> 16 | 0x40);
-    return (uint16_t)((u + 0x7fff + (u >> 16 & 1)) >> 16);
 }
 
 static void convert(device_t *d, void *to, dtype_t to_type, const float *x, int64_t n) {
@@ -22,7 +15,7 @@ static void convert(device_t *d, void *to, dtype_t to_type, const float *x, int6
     if (to_type == DT_F32)
         memcpy(to, x, (size_t)n * sizeof *x);
     else
-        for (int64_t i = 0; i < n; i++) out[i] = bf16(x[i]);
+        for (int64_t i = 0; i < n; i++) out[i] = bf16_from_f32(x[i]);
 }
 
 static void taint(device_t *d, float *g, const double *loss, int64_t n) {

@@ -23,7 +23,7 @@ METHOD = {
 }
 CONFIG = """model: {model}
 method: {method}
-data: {{train: {train}, format: {format}, max_seq_length: {length}, packing: {packing}, shuffle: false}}
+data: {{train: {train}, format: {format}, max_seq_length: {length}, packing: best-fit, shuffle: false}}
 training:
   global_batch_size: {size}
   micro_batch_tokens: {micro}
@@ -71,13 +71,11 @@ def make_data(o):
             f.write(json.dumps({"prompt": [], "completion": [(i * 7919 + k * 104729) % 49152 for k in range(256)]}) + "\n")
 
 
-def peak(command, environment):
-    """Runs a command; its output and its peak memory in MB."""
-    pipe = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
-    out, err = pipe.communicate()
-    if pipe.returncode:
-        raise SystemExit(f"{command[0]}: exit code {pipe.returncode}\n{err[-2000:]}")
-    return out
+def output(command, environment):
+    run = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    if run.returncode:
+        raise SystemExit(f"{command[0]}: exit code {run.returncode}\n{run.stderr[-2000:]}")
+    return run.stdout
 
 
 def run_graft(o, workload):
@@ -89,12 +87,12 @@ def run_graft(o, workload):
     with open(workload + ".yaml", "w", encoding="utf-8") as f:
         f.write(CONFIG.format(model=o.model, method=METHOD[method], train=os.path.abspath(data + ".jsonl"),
                               format="text" if dense else "prompt-completion", length=256, out=out,
-                              packing="none" if dense else "best-fit", size=4 if dense else 16,
-                              micro=256 + slots if dense else 512, steps=o.steps))
+                              size=4 if dense else 16,
+                              micro=4 * (256 + slots) if dense else 512, steps=o.steps))
     environment = dict(os.environ, OMP_NUM_THREADS=str(o.threads))
     script = ("import resource,subprocess,sys;c=subprocess.run(sys.argv[1:],stderr=subprocess.PIPE,text=True);"
               "sys.stderr.write(c.stderr);print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss/1024);sys.exit(c.returncode)")
-    rss = float(peak([o.python, "-c", script, o.graft, "train", workload + ".yaml"], environment))
+    rss = float(output([o.python, "-c", script, o.graft, "train", workload + ".yaml"], environment))
     with open(os.path.join(out, "metrics.jsonl"), encoding="utf-8") as f:
         steps = [s for s in map(json.loads, f) if "step_seconds" in s]
     tokens = [b["tokens"] - a["tokens"] for a, b in zip([{"tokens": 0}] + steps, steps)]
@@ -104,7 +102,7 @@ def run_graft(o, workload):
 def run_peft(o, workload):
     here = os.path.dirname(os.path.abspath(__file__))
     environment = dict(os.environ, OMP_NUM_THREADS=str(o.threads), TOKENIZERS_PARALLELISM="false")
-    out = peak([o.python, os.path.join(here, "peers_peft.py"), workload, workload.split("-")[1] + "-ids.jsonl", str(o.steps)],
+    out = output([o.python, os.path.join(here, "peers_peft.py"), workload, workload.split("-")[1] + "-ids.jsonl", str(o.steps)],
                environment)
     return json.loads(out.splitlines()[-1])
 

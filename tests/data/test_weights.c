@@ -11,7 +11,7 @@
 #include <unistd.h>
 #include <cmocka.h>
 #include "common_files.h"
-#include "data/half.h"
+#include "kernels/half.h"
 #include "data/publish.h"
 #include "data/safetensors.h"
 #include "data/weights.h"

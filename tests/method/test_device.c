@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <cmocka.h>
-#include "kernels/cuda.h"
+#include "tests/common/device_group.h"
 #include "tests/common/tiny_model.h"
 
 static const struct {
@@ -35,19 +35,6 @@ static const struct {
 };
 enum { ROWS = sizeof rows / sizeof *rows, SEQS = 4 };
 static const int32_t lengths[SEQS] = {9, 1, 14, 6};
-static device_t *device;
-
-static int open_device(void **state) {
-    (void)state;
-    return cuda_open(0, &device) == ST_OK ? 0 : -1;
-}
-
-static int close_device(void **state) {
-    (void)state;
-    device_close(device);
-    return 0;
-}
-
 /* Most relative distance from the CPU's in float; bfloat16 has 8 bits, of which a few layers leave 4 to 5. */
 static const struct {
     const backend_t *backend;

@@ -5,6 +5,7 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include "kernels/half.h"
 #include "kernels/philox.h"
 #include "kernels/ops/attention.h"
 #include "kernels/ops/attention_cached.h"
@@ -65,12 +66,8 @@ double view_at(const view_t *v, int64_t i) {
         return (double)((const float *)v->data)[i];
     case DT_F64:
         return ((const double *)v->data)[i];
-    case DT_BF16: {
-        uint32_t bits = (uint32_t)((const uint16_t *)v->data)[i] << 16; /* the upper half of a float */
-        float x;
-        memcpy(&x, &bits, sizeof x);
-        return (double)x;
-    }
+    case DT_BF16:
+        return (double)f32_from_bf16(((const uint16_t *)v->data)[i]);
     case DT_I32:
         return ((const int32_t *)v->data)[i];
     case DT_U64:

@@ -9,21 +9,8 @@
 #include <string.h>
 #include <cmocka.h>
 #include "common_net.h"
-#include "kernels/cuda.h"
+#include "tests/common/device_group.h"
 #include "kernels/ops/embedding.h"
-
-static device_t *device;
-
-static int open_device(void **state) {
-    (void)state;
-    return cuda_open(0, &device) == ST_OK ? 0 : -1;
-}
-
-static int close_device(void **state) {
-    (void)state;
-    device_close(device);
-    return 0;
-}
 
 /* ---- the device alone ------------------------------------------------------------------------------------------ */
 

@@ -2,6 +2,7 @@
  */
 #include <stdlib.h>
 #include <string.h>
+#include "kernels/half.h"
 #include "train/tape/tape.h"
 #include "train/tape/tape_impl.h"
 
@@ -142,8 +143,8 @@ view_t tape_view(const tape_t *t, val_t v) {
 static void widen(void *memory, int64_t n) {
     const uint16_t *from = (const uint16_t *)memory + n;
     for (int64_t i = 0; i < n; i++) {
-        uint32_t bits = (uint32_t)from[i] << 16;
-        memcpy((float *)memory + i, &bits, sizeof bits);
+        float x = f32_from_bf16(from[i]);
+        memcpy((float *)memory + i, &x, sizeof x);
     }
 }
 
