@@ -58,6 +58,9 @@ typedef struct op_def {
     uint32_t optional;       /* bit i: input i may be absent */
     uint32_t differentiable; /* bit i: input i has a gradient */
     uint32_t need[OP_MAX_IN];
+    /* bit k: out[k] costs no product, and where backward reads it, it is made anew rather than kept: forward is called
+     * again, with the data of what remake_reads names (a mask like need) and of all outputs, NULL for other inputs */
+    uint32_t remake, remake_reads;
     int inplace;     /* the input whose buffer out[0] may take over, -1: none */
     int passthrough; /* the input whose gradient may share gout's buffer, -1: none */
     /* Sets rank, dims and dtype of every output; in[].data may be NULL. First dims may be unknown step sizes, for which

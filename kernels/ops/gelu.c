@@ -15,6 +15,8 @@ const op_def_t op_def_gelu = {
     .n_out = 1,
     .differentiable = 1u << GELU_X,
     .need = {[GELU_X] = NEED_IN(GELU_X)},
+    .remake = 1u << 0,
+    .remake_reads = NEED_IN(GELU_X),
     .inplace = -1,
     .passthrough = -1,
     .infer = infer,

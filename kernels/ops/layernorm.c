@@ -23,6 +23,8 @@ const op_def_t op_def_layernorm = {
     .differentiable = 1u << LAYERNORM_X | 1u << LAYERNORM_W | 1u << LAYERNORM_B,
     .need = {[LAYERNORM_X] = NEED_IN(LAYERNORM_X) | NEED_IN(LAYERNORM_W) | NEED_OUT(LAYERNORM_STAT),
              [LAYERNORM_W] = NEED_IN(LAYERNORM_X) | NEED_OUT(LAYERNORM_STAT)},
+    .remake = 1u << 0,
+    .remake_reads = NEED_IN(LAYERNORM_X) | NEED_IN(LAYERNORM_W) | NEED_IN(LAYERNORM_B),
     .inplace = -1,
     .passthrough = -1,
     .infer = infer,

@@ -21,6 +21,8 @@ const op_def_t op_def_rmsnorm = {
     .differentiable = 1u << RMSNORM_X | 1u << RMSNORM_W,
     .need = {[RMSNORM_X] = NEED_IN(RMSNORM_X) | NEED_IN(RMSNORM_W) | NEED_OUT(RMSNORM_RSTD),
              [RMSNORM_W] = NEED_IN(RMSNORM_X) | NEED_OUT(RMSNORM_RSTD)},
+    .remake = 1u << 0,
+    .remake_reads = NEED_IN(RMSNORM_X) | NEED_IN(RMSNORM_W),
     .inplace = -1,
     .passthrough = -1,
     .infer = infer,

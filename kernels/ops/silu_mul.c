@@ -17,6 +17,8 @@ const op_def_t op_def_silu_mul = {
     .n_out = 1,
     .differentiable = 1u << SILU_MUL_G | 1u << SILU_MUL_U,
     .need = {[SILU_MUL_G] = NEED_IN(SILU_MUL_G) | NEED_IN(SILU_MUL_U), [SILU_MUL_U] = NEED_IN(SILU_MUL_G)},
+    .remake = 1u << 0,
+    .remake_reads = NEED_IN(SILU_MUL_G) | NEED_IN(SILU_MUL_U),
     .inplace = -1,
     .passthrough = -1,
     .infer = infer,

@@ -77,6 +77,27 @@ static status_t add_event(tape_t *t, event_kind_t kind, int64_t node) {
     return ST_OK;
 }
 
+/* What the next backward event reads is made anew, if it can be and no earlier event did. A recomputed segment replays
+ * its values anyway. */
+static status_t remake_value(tape_t *t, int32_t id) {
+    tape_val_t *v = &t->val[id];
+    if (v->kind != VAL_NODE || v->remade) return ST_OK;
+    const tape_node_t *n = &t->node[v->node];
+    if (!(n->def->remake >> v->out & 1) || recomputed(t, n)) return ST_OK;
+    for (int k = 0; k < n->def->n_out; k++)
+        if (n->def->remake >> k & 1) t->val[n->out[k]].remade = true;
+    return add_event(t, EVENT_REMAKE, v->node);
+}
+
+static status_t remake(tape_t *t, const tape_node_t *n) {
+    uint32_t reads = backward_reads(t, n);
+    for (int k = 0; k < n->n_in; k++)
+        if (n->in[k] >= 0 && (reads & NEED_IN(k))) TRY(remake_value(t, n->in[k]));
+    for (int k = 0; k < n->def->n_out; k++)
+        if (reads & NEED_OUT(k)) TRY(remake_value(t, n->out[k]));
+    return ST_OK;
+}
+
 static status_t schedule(const plan_t *p, bool with_grad) {
     tape_t *t = p->t;
     for (int64_t i = 0; i < t->n_node; i++) TRY(add_event(t, EVENT_FORWARD, i));
@@ -89,23 +110,34 @@ static status_t schedule(const plan_t *p, bool with_grad) {
         if (recomputed(t, n) && t->segment[n->segment].last == i)
             for (int32_t r = t->segment[n->segment].first; r <= i; r++)
                 if (t->node[r].replayed) TRY(add_event(t, EVENT_REPLAY, r));
-        if (p->wanted[i]) TRY(add_event(t, EVENT_BACKWARD, i));
+        if (!p->wanted[i]) continue;
+        TRY(remake(t, n));
+        TRY(add_event(t, EVENT_BACKWARD, i));
     }
     return ST_OK;
 }
 
 /* ---- instances and lifetimes --------------------------------------------------------------------------------- */
 
-/* Which instance of value v an event of node n reads: the replayed one inside its own recomputed segment. */
+/* Which instance of value v an event of node n reads: the replayed one inside its own recomputed segment, and in
+ * backward what was made anew. */
 static int instance_of(const tape_t *t, const tape_val_t *v, event_kind_t kind, const tape_node_t *n) {
     if (kind == EVENT_FORWARD || v->kind != VAL_NODE) return 0;
     const tape_node_t *producer = &t->node[v->node];
+    if (v->remade) return kind == EVENT_BACKWARD;
     return producer->replayed && producer->segment == n->segment ? 1 : 0;
 }
 
 static uint32_t event_reads(const tape_t *t, const tape_event_t *e) {
     const tape_node_t *n = &t->node[e->node];
-    return e->kind == EVENT_BACKWARD ? backward_reads(t, n) : (1u << n->n_in) - 1;
+    switch (e->kind) {
+    case EVENT_BACKWARD:
+        return backward_reads(t, n);
+    case EVENT_REMAKE:
+        return n->def->remake_reads | ~n->def->remake << 16; /* what is not made anew is written once more */
+    default:
+        return (1u << n->n_in) - 1;
+    }
 }
 
 static void find_last_reads(plan_t *p) {
@@ -123,7 +155,6 @@ static void find_last_reads(plan_t *p) {
             int i = instance_of(t, &t->val[n->in[k]], ev->kind, n);
             if (p->last[n->in[k]][i] < e) p->last[n->in[k]][i] = (int32_t)e;
         }
-        if (ev->kind != EVENT_BACKWARD) continue;
         for (int k = 0; k < n->def->n_out; k++)
             if (reads & NEED_OUT(k)) {
                 int i = instance_of(t, &t->val[n->out[k]], ev->kind, n);
@@ -160,9 +191,10 @@ static status_t place_outputs(plan_t *p, int64_t e) {
     tape_t *t = p->t;
     const tape_event_t *ev = &t->event[e];
     const tape_node_t *n = &t->node[ev->node];
-    int inst = ev->kind == EVENT_REPLAY;
+    int inst = ev->kind != EVENT_FORWARD;
     for (int k = 0; k < n->def->n_out; k++) {
         tape_val_t *v = &t->val[n->out[k]];
+        if (ev->kind == EVENT_REMAKE && !v->remade) continue;
         int32_t last = p->last[n->out[k]][inst];
         if (k == 0 && n->def->inplace >= 0 && n->in[n->def->inplace] >= 0) {
             int32_t id = n->in[n->def->inplace];
@@ -295,7 +327,7 @@ static void bind(tape_t *t, tape_event_t *e) {
     for (int k = 0; k < n->def->n_out; k++) {
         const tape_val_t *v = &t->val[n->out[k]];
         io->out[k] = v->shape;
-        int instance = e->kind == EVENT_FORWARD ? 0 : n->replayed;
+        int instance = e->kind == EVENT_FORWARD ? 0 : v->remade || n->replayed;
         if (e->kind != EVENT_BACKWARD || (reads & NEED_OUT(k))) io->out[k].data = value_data(t, v, instance);
     }
     if (e->kind == EVENT_BACKWARD) {

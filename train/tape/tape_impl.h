@@ -14,7 +14,8 @@ typedef struct tape_val {
     bool needs_grad;
     bool keep;         /* read by the caller after forward */
     bool loss;         /* its gradient is 1 */
-    int32_t buffer[2]; /* of the forward instance and of the replayed instance, -1 none */
+    bool remade;       /* backward reads a second instance, made anew before its first reader */
+    int32_t buffer[2]; /* of the forward instance and of the replayed or remade one, -1 none */
     int32_t grad;      /* buffer of the gradient, -1 none */
     void *data;        /* on the host: inputs and states; with a device the copy of a kept value */
     void *at;          /* on the device: inputs and states */
@@ -34,7 +35,9 @@ typedef struct tape_node {
     bool replayed;
 } tape_node_t;
 
-typedef enum event_kind { EVENT_FORWARD, EVENT_REPLAY, EVENT_BACKWARD } event_kind_t;
+/* REPLAY: forward once more inside a recomputed segment. REMAKE: forward once more for outputs that op_def_t.remake
+ * names. */
+typedef enum event_kind { EVENT_FORWARD, EVENT_REPLAY, EVENT_REMAKE, EVENT_BACKWARD } event_kind_t;
 
 typedef struct tape_event {
     event_kind_t kind;
