@@ -98,13 +98,16 @@ static status_t add_labels(batch_t *b, const virtual_layout_t *v, const sequence
     return ST_OK;
 }
 
+/* Slots held once have random values of their own, the same in all batches of a step. */
+#define SHARED_KEY ((uint64_t)UINT32_MAX << 32)
+
 /* Where the next row goes. */
 typedef struct writer {
     batch_t *batch;
     const virtual_layout_t *layout;
     const sequence_t *s;
     uint64_t key;     /* of the sequence's first row */
-    int64_t first;    /* row of the batch where the sequence begins */
+    int64_t first;    /* row of the batch where the sequence begins, slots held elsewhere counted */
     int32_t position; /* of the first row: the prefix rows stand before it */
 } writer_t;
 
@@ -141,6 +144,20 @@ static status_t add_prefix(const writer_t *w) {
     return ST_OK;
 }
 
+static void end_sequence(batch_t *b) {
+    b->cu_seqlens[++b->n_seqs] = (int32_t)b->n_tokens;
+    b->cu_prefix[b->n_seqs] = (int32_t)b->n_prefix;
+}
+
+/* The slots of all sequences, as the first one of the batch. No label chooses among them. */
+static status_t add_shared(batch_t *b, const virtual_layout_t *v) {
+    const writer_t w = {b, v, NULL, SHARED_KEY, b->n_tokens, virtual_prefix(v)};
+    TRY(add_prefix(&w));
+    TRY(add_slots(&w, VIRTUAL_FIRST));
+    end_sequence(b);
+    return ST_OK;
+}
+
 /* Tokens [from, to) of the sequence. The row in front of a weighted token, slot or not, predicts it. */
 static void add_tokens(const writer_t *w, int64_t from, int64_t to) {
     batch_t *b = w->batch;
@@ -158,22 +175,25 @@ static void add_tokens(const writer_t *w, int64_t from, int64_t to) {
 
 status_t batch_add(batch_t *b, const virtual_layout_t *v, const sequence_t *s, int64_t index) {
     int64_t n = s->ids.len, slots = virtual_slots(v), prefix = virtual_prefix(v);
+    int32_t shared = b->share ? virtual_shared(v) : 0;
+    int64_t once = shared && b->n_seqs == 0 ? shared + prefix : 0;
     if (s->n_prefix < 0 || s->n_prefix > s->n_prompt || s->n_prompt > n)
         return st_raise(ST_INTERNAL, "batch_add", "a sequence of %lld tokens whose prefix has %lld and prompt %lld",
                         (long long)n, (long long)s->n_prefix, (long long)s->n_prompt);
-    if (n > b->capacity - b->n_tokens - b->n_prefix - slots - prefix || b->n_seqs == b->capacity)
+    if (n > b->capacity - b->n_tokens - b->n_prefix - slots - prefix - once || b->n_seqs == b->capacity)
         return st_raise(ST_INTERNAL, "batch_add", "more than %lld tokens in a micro-batch", (long long)b->capacity);
-    const writer_t w = {b, v, s, (uint64_t)index << 32, b->n_tokens, (int32_t)prefix};
+    if (once) TRY(add_shared(b, v));
+    const writer_t w = {b, v, s, (uint64_t)index << 32, b->n_tokens - shared, (int32_t)prefix};
     TRY(add_labels(b, v, s));
     TRY(add_prefix(&w));
-    TRY(add_slots(&w, VIRTUAL_FIRST));
+    for (int32_t k = 0; k < shared; k++) b->prefix[b->n_prefix++] = v->prefix_rows + k;
+    if (!shared) TRY(add_slots(&w, VIRTUAL_FIRST));
     add_tokens(&w, 0, s->n_prefix);
     TRY(add_slots(&w, VIRTUAL_AFTER_BOS));
     add_tokens(&w, s->n_prefix, s->n_prompt);
     TRY(add_slots(&w, VIRTUAL_AFTER_PROMPT));
     add_tokens(&w, s->n_prompt, n);
-    b->cu_seqlens[++b->n_seqs] = (int32_t)b->n_tokens;
-    b->cu_prefix[b->n_seqs] = (int32_t)b->n_prefix;
+    end_sequence(b);
     return ST_OK;
 }
 

@@ -2,7 +2,11 @@
  *
  * Shapes: N rows (tokens and slots), S sequences, M rows with a loss, P prefix rows; all arrays are allocated once for
  * `capacity` tokens, virtual ones included. A row that predicts a weighted target stands in loss_row; its target is the
- * next token of its sequence. *local* */
+ * next token of its sequence.
+ *
+ * With `share`, the slots that all sequences begin with (virtual_shared) are rows of the batch once: they are its first
+ * sequence, and prefix rows of every other one, numbered behind the layout's own prefix rows. Positions, targets and
+ * random values of tokens are those of a batch that repeats the slots. *local* */
 #pragma once
 #include <stdint.h>
 #include "data/dataset.h"
@@ -10,6 +14,7 @@
 
 typedef struct batch {
     int64_t capacity;                           /* most of N + P */
+    bool share;                                 /* set by the owner before anything is added */
     int64_t n_tokens, n_seqs, n_loss, n_prefix; /* N, S, M, P */
     int32_t *ids;                               /* [N] 0 in slots */
     int32_t *positions;                         /* [N] in every sequence from its number of prefix rows */
@@ -32,7 +37,8 @@ status_t batch_init(batch_t *b, int64_t capacity);
 void batch_release(batch_t *b);
 /* Labels stay, for those who go on with the same sequences token by token. */
 void batch_clear(batch_t *b);
-/* Appends one sequence with its virtual tokens; `index` goes into token_key. ST_INTERNAL if it does not fit. */
+/* Appends one sequence with its virtual tokens; `index` (below 2^32 - 1) goes into token_key. ST_INTERNAL if it does
+ * not fit. */
 status_t batch_add(batch_t *b, const virtual_layout_t *v, const sequence_t *s, int64_t index);
 /* Fills the batch with n sequences of the data set: sequences[index[i]] for i < n, as pack_step's order gives them
  * (index = order + start[m], sequences = the stream_step's), virtual tokens by the data set's layout. `first` is

@@ -125,6 +125,13 @@ int32_t virtual_tokens(const virtual_layout_t *v) {
     return virtual_slots(v) + virtual_prefix(v);
 }
 
+int32_t virtual_shared(const virtual_layout_t *v) {
+    int32_t n = 0;
+    for (int i = 0; i < v->n_group && v->n_field == 0; i++)
+        if (v->group[i].place == VIRTUAL_FIRST) n += v->group[i].count;
+    return n;
+}
+
 int32_t virtual_label(const virtual_field_t *f, const char *value) {
     for (int i = 0; i < f->n; i++)
         if (strcmp(f->value[i], value) == 0) return i;

@@ -59,5 +59,9 @@ status_t virtual_add_group(virtual_layout_t *v, virtual_group_t g);
 int32_t virtual_slots(const virtual_layout_t *v);
 int32_t virtual_prefix(const virtual_layout_t *v);
 int32_t virtual_tokens(const virtual_layout_t *v); /* both together */
+/* Slots at the front of every sequence (VIRTUAL_FIRST) that are the same whatever the example. Causal attention makes
+ * them the same in every layer too, so that a batch may hold them once (batch_t.share). 0 when examples choose rows or
+ * routes by a label. */
+int32_t virtual_shared(const virtual_layout_t *v);
 /* The index of a label, -1 if unknown. */
 int32_t virtual_label(const virtual_field_t *f, const char *value);

@@ -54,11 +54,11 @@ static void check(const char *config, const char *method, double limit, dtype_t 
     assert_true(!prefix || t.layout.prefix_rows == PREFIX_ROWS);
     build_options_t o = {.tail = TAIL_LOGITS, .capacity = {all, all, SLOTS, SLOTS * prefix}};
     build_t whole, cached;
-    assert_int_equal(build_open(&t.model, backend, &t.hook, 1, o, &whole), ST_OK);
+    assert_int_equal(build_open(&t.model, backend, t.hook, 1, o, &whole), ST_OK);
     o.cached = true;
     o.slots = SLOTS;
     o.places = LENGTH + 2 + prefix;
-    assert_int_equal(build_open(&t.model, backend, &t.hook, 1, o, &cached), ST_OK);
+    assert_int_equal(build_open(&t.model, backend, t.hook, 1, o, &cached), ST_OK);
     tape_sizes_t n = {0};
     for (int32_t s = 0; s < SLOTS; s++) fill(&whole, &n, prefix, s, 0, LENGTH);
     tape_set_sizes(whole.tape, n);
@@ -116,10 +116,10 @@ static void test_large_heads(void **state) {
     tiny_open(&t, tiny_llama, methods_tested[0], DT_F32);
     limited = backend_cpu;
     limited.head_dim_max = t.model.config.head_dim;
-    assert_int_equal(build_open(&t.model, &limited, &t.hook, 1, o, &b), ST_OK);
+    assert_int_equal(build_open(&t.model, &limited, t.hook, 1, o, &b), ST_OK);
     build_close(&b);
     limited.head_dim_max--;
-    assert_int_equal(build_open(&t.model, &limited, &t.hook, 1, o, &b), ST_USAGE);
+    assert_int_equal(build_open(&t.model, &limited, t.hook, 1, o, &b), ST_USAGE);
     assert_non_null(strstr(st_message(), "head"));
     st_clear();
     tiny_close(&t);

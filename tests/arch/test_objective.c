@@ -28,7 +28,7 @@ static double *logits_of(tiny_t *t, const batch_t *b) {
     build_t build;
     int64_t n = b->n_loss * t->model.config.vocab;
     const build_options_t o = {.tail = TAIL_LOGITS, .capacity = {b->n_tokens, b->n_loss, b->n_seqs, b->n_prefix}};
-    ok(build_open(&t->model, &backend_ref_f64, &t->hook, 1, o, &build));
+    ok(build_open(&t->model, &backend_ref_f64, t->hook, 1, o, &build));
     micro_load(&build, b);
     tape_forward(build.tape);
     double *z = malloc((size_t)n * sizeof *z);

@@ -60,8 +60,11 @@ static void open_bench(bench_t *s, const char *config, const char *method) {
     memset(s, 0, sizeof *s);
     tiny_open(&s->t, config, method, DT_F32);
     tiny_randomize(&s->t);
-    s->loaded = (loaded_t){
-        .model = s->t.model, .layout = s->t.layout, .tokenizer = open_tokenizer(), .hook = {s->t.hook}, .n_method = 1};
+    s->loaded = (loaded_t){.model = s->t.model,
+                           .layout = s->t.layout,
+                           .tokenizer = open_tokenizer(),
+                           .hook = {s->t.hook[0]},
+                           .n_method = 1};
     const bool labels = s->t.layout.n_field > 0;
     for (int i = 0; i < PROMPTS; i++) {
         set_prompt(&s->prompt[2 * i], text[i], length[i], 0);

@@ -174,14 +174,13 @@ int main(int argc, char **argv) {
     check(loaded_open_methods(&config, NULL, &l));
     int64_t n = count * (length + virtual_tokens(&l.layout));
     const backend_t backend = timed_backend();
-    const build_options_t o = {.tail = TAIL_LOSS,
-                               .with_grad = true,
-                               .recompute = config.training.gradient_checkpointing,
-                               .capacity = {n, n, n, micro_prefix_capacity(&l.layout, n)}};
+    build_options_t o = {.tail = TAIL_LOSS, .with_grad = true, .recompute = config.training.gradient_checkpointing};
+    micro_share(&l.layout, n, &o);
     build_t build;
     batch_t batch;
     check(build_open(&l.model, &backend, l.hook, l.n_method, o, &build));
-    check(batch_init(&batch, n));
+    check(batch_init(&batch, micro_rows(&l.layout, n)));
+    batch.share = true;
     batch_clear(&batch);
     fill(&batch, &l, length, count, prompt);
     double whole = 1e9;

@@ -84,9 +84,16 @@ static void read_method(tiny_t *t, const char *method) {
              "output_dir: o\n",
              method);
     ok(config_parse("test.yaml", text, strlen(text), NULL, 0, registry_methods(), &t->config));
-    assert_int_equal(t->config.method_count, 1);
+    assert_in_range(t->config.method_count, 1, 2);
     t->method = method_find(t->config.method[0].type);
     assert_non_null(t->method);
+}
+
+static void open_method(tiny_t *t, int i, void **self) {
+    const method_t *m = method_find(t->config.method[i].type);
+    ok(m->open(t->config.method[i].cfg, &t->model, self));
+    if (m->place) ok(m->place(*self, &t->layout));
+    t->hook[t->n_hook++] = m->hook(*self);
 }
 
 void tiny_open(tiny_t *t, const char *config_json, const char *method, dtype_t real) {
@@ -121,9 +128,8 @@ void tiny_open_grown(tiny_t *t, const char *config_json, const char *method, dty
     if (n) ok(model_grow(&t->model, first, n));
     if (method) {
         read_method(t, method);
-        ok(t->method->open(t->config.method[0].cfg, &t->model, &t->self));
-        if (t->method->place) ok(t->method->place(t->self, &t->layout));
-        t->hook = t->method->hook(t->self);
+        open_method(t, 0, &t->self);
+        if (t->config.method_count > 1) open_method(t, 1, &t->second);
         ok(objective_open(&t->config.objective, &t->model, NULL, &t->goal));
     } else {
         for (int i = 0; i < t->model.params.count; i++) param_train(&t->model.params, i);
@@ -135,6 +141,7 @@ void tiny_open_grown(tiny_t *t, const char *config_json, const char *method, dty
     const method_init_t in = {
         .encoder = &tiny_encoder, .backend = real == DT_F64 ? &backend_ref_f64 : &backend_cpu, .seed = 11};
     if (method) ok(t->method->init(t->self, &t->model, &in));
+    if (t->second) ok(method_find(t->config.method[1].type)->init(t->second, &t->model, &in));
     weights_close(w);
     unlink(config);
     unlink(file);
@@ -143,6 +150,7 @@ void tiny_open_grown(tiny_t *t, const char *config_json, const char *method, dty
 
 void tiny_close(tiny_t *t) {
     if (t->method) t->method->close(t->self);
+    if (t->second) method_find(t->config.method[1].type)->close(t->second);
     virtual_release(&t->layout);
     model_close(&t->model);
     config_release(&t->config);
@@ -176,13 +184,14 @@ static void fill_sequence(sequence_t *s, const tiny_t *t, uint64_t number, int32
     }
 }
 
-void tiny_batch(batch_t *b, const tiny_t *t, const int32_t *length, int64_t n, int64_t first) {
+static void make_batch(batch_t *b, const tiny_t *t, const int32_t *length, int64_t n, int64_t first, bool share) {
     const int64_t more = virtual_slots(&t->layout) + virtual_prefix(&t->layout);
-    int64_t total = n * (1 + more);
+    int64_t total = n * (1 + more) + more;
     float weight[64];
     sequence_t s = {.weight = weight, .weight_cap = 64};
     for (int64_t i = 0; i < n; i++) total += length[i];
     ok(batch_init(b, total));
+    b->share = share;
     batch_clear(b);
     for (int64_t i = 0; i < n; i++) {
         assert_true(length[i] <= 64);
@@ -190,6 +199,14 @@ void tiny_batch(batch_t *b, const tiny_t *t, const int32_t *length, int64_t n, i
         ok(batch_add(b, &t->layout, &s, first + i));
     }
     i32buf_release(&s.ids);
+}
+
+void tiny_batch(batch_t *b, const tiny_t *t, const int32_t *length, int64_t n, int64_t first) {
+    make_batch(b, t, length, n, first, false);
+}
+
+void tiny_batch_shared(batch_t *b, const tiny_t *t, const int32_t *length, int64_t n, int64_t first) {
+    make_batch(b, t, length, n, first, true);
 }
 
 /* Backward into the device's gradients, which are added to `grad`. */
@@ -214,8 +231,10 @@ double tiny_run(tiny_t *t, tiny_how_t how, const batch_t *b, void *grad) {
         .goal = how.plain || !t->method ? NULL : &t->goal,
         .with_grad = grad != NULL,
         .recompute = how.recompute,
+        .shared = b->share ? virtual_shared(&t->layout) : 0,
+        .shared_first = t->layout.prefix_rows,
         .capacity = {b->n_tokens + more, b->n_loss + more, b->n_seqs + more, b->n_prefix + prefix}};
-    ok(build_open(&t->model, how.backend, &t->hook, how.bare || !t->method ? 0 : 1, options, &build));
+    ok(build_open(&t->model, how.backend, t->hook, how.bare ? 0 : t->n_hook, options, &build));
     micro_load(&build, b);
     tape_set_step(build.tape, (op_step_t){9, how.step, grad != NULL});
     double loss;

@@ -11,9 +11,10 @@
 typedef struct tiny {
     model_t model;
     config_t config;
-    const method_t *method;
-    void *self;
-    hook_t hook;
+    const method_t *method; /* the first one */
+    void *self, *second;    /* second: of the method behind it, NULL: there is none */
+    hook_t hook[2];
+    int n_hook;
     virtual_layout_t layout;
     goal_t goal;
 } tiny_t;
@@ -24,8 +25,8 @@ extern const char tiny_gpt2[];
 /* Tokens of a text: one for every byte, by its value; BOS is 1, there is no EOS. */
 extern const encoder_t tiny_encoder;
 
-/* config_json: config.json of any family. method: the section of a configuration, as YAML flow text,
- * behind which `objective: ...` may stand in a line of its own. The trainable
+/* config_json: config.json of any family. method: the section of a configuration, as YAML flow text, or a list of two
+ * whose tensors have different names, behind which `objective: ...` may stand in a line of its own. The trainable
  * tensors have the method's initial values. NULL: no method, every weight of the model is trained. */
 void tiny_open(tiny_t *t, const char *config_json, const char *method, dtype_t real);
 /* The same with tokens of these texts added behind id first - 1, whose rows are trained beside the method. */
@@ -40,6 +41,8 @@ void tiny_randomize(tiny_t *t);
  * values is number % n, its score number / 4, or, where none is legal, number % (n + 1) - 1. One token is BOS, half of
  * them the prompt. */
 void tiny_batch(batch_t *b, const tiny_t *t, const int32_t *length, int64_t n, int64_t first);
+/* The same with slots that all sequences begin with held once, if there are such (batch_t.share). */
+void tiny_batch_shared(batch_t *b, const tiny_t *t, const int32_t *length, int64_t n, int64_t first);
 
 /* How tiny_run runs. */
 typedef struct tiny_how {

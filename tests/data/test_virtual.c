@@ -339,11 +339,64 @@ static int teardown(void **state) {
     return 0;
 }
 
+/* Slots that every sequence begins with are rows once, and prefix rows of the sequences; all else is as without. */
+static void test_shared(void **state) {
+    (void)state;
+    virtual_layout_t v = {0};
+    batch_t b, apart;
+    sequence_t s = sequence_of("abcd", 1, 2), short_one = sequence_of("xy", 0, 0);
+    add(&v, VIRTUAL_PREFIX, 2, -1, false);
+    add(&v, VIRTUAL_FIRST, 3, -1, false);
+    add(&v, VIRTUAL_AFTER_BOS, 1, -1, false);
+    assert_int_equal(virtual_shared(&v), 3);
+    ok(batch_init(&b, 40));
+    ok(batch_init(&apart, 40));
+    b.share = true;
+    batch_clear(&b);
+    batch_clear(&apart);
+    const sequence_t *const all[] = {&s, &short_one};
+    for (int i = 0; i < 2; i++) {
+        ok(batch_add(&b, &v, all[i], i));
+        ok(batch_add(&apart, &v, all[i], i));
+    }
+    assert_int_equal(b.n_seqs, 3);
+    assert_int_equal(b.n_tokens, 3 + 5 + 3);
+    EXPECT(b.cu_seqlens, 0, 3, 8, 11);
+    EXPECT(b.slot, 0, 1, 2, -1, 3, -1, -1, -1, 3, -1, -1);
+    EXPECT(b.positions, 2, 3, 4, 5, 6, 7, 8, 9, 5, 6, 7);
+    EXPECT(b.cu_prefix, 0, 2, 7, 12);
+    EXPECT(b.prefix, 0, 1, 0, 1, 2, 3, 4, 0, 1, 2, 3, 4);
+    assert_int_equal(b.n_loss, apart.n_loss);
+    for (int64_t m = 0; m < b.n_loss; m++) {
+        int32_t row = b.loss_row[m], same = apart.loss_row[m];
+        assert_int_equal(b.targets[m], apart.targets[m]);
+        assert_int_equal(b.positions[row], apart.positions[same]);
+        assert_true(b.token_key[row] == apart.token_key[same]);
+        assert_true(b.ids[row] == apart.ids[same] && b.slot[row] == apart.slot[same]);
+    }
+    for (int k = 0; k < 3; k++) assert_true(b.token_key[k] >> 32 == UINT32_MAX);
+    /* one row too few for what is held once */
+    batch_t tight;
+    ok(batch_init(&tight, 2 + 4 + 4 + 5 - 1));
+    tight.share = true;
+    batch_clear(&tight);
+    assert_int_equal(batch_add(&tight, &v, &s, 0), ST_INTERNAL);
+    batch_release(&tight);
+    int field = field_of(&v, "task", true);
+    assert_int_equal(field, 0);
+    assert_int_equal(virtual_shared(&v), 0);
+    batch_release(&b);
+    batch_release(&apart);
+    sequence_release(&s);
+    sequence_release(&short_one);
+    virtual_release(&v);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_layout),        cmocka_unit_test(test_layout_errors), cmocka_unit_test(test_rows),
         cmocka_unit_test(test_first_token),   cmocka_unit_test(test_capacity),      cmocka_unit_test(test_blocks),
-        cmocka_unit_test(test_dataset_batch), cmocka_unit_test(test_wrapped),
+        cmocka_unit_test(test_dataset_batch), cmocka_unit_test(test_shared),        cmocka_unit_test(test_wrapped),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }

@@ -84,9 +84,11 @@ static int64_t print_line(const sequence_t *q, const float *nll) {
 
 static status_t open_pass(scorer_t *s) {
     int64_t n = s->capacity;
-    const build_options_t o = {.tail = TAIL_LOSS, .capacity = {n, n, n, micro_prefix_capacity(&s->loaded.layout, n)}};
+    build_options_t o = {.tail = TAIL_LOSS};
     if (s->mixing != MIXTURE_NONE) return mixture_open(&s->loaded, s->mixing, s->field, n, &s->mixture);
-    TRY(batch_init(&s->batch, n));
+    micro_share(&s->loaded.layout, n, &o);
+    TRY(batch_init(&s->batch, micro_rows(&s->loaded.layout, n)));
+    s->batch.share = true;
     return build_open(&s->loaded.model, loaded_backend(&s->loaded), s->loaded.hook, s->loaded.n_method, o, &s->build);
 }
 

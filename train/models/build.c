@@ -24,9 +24,12 @@ static void declare_inputs(build_t *b) {
     b->rows = input(b, "rows", DT_I32, DIM_M);
     b->past = b->key = b->targets = b->weights = b->rewards = b->slot = b->prefix = b->cu_prefix = VAL_NONE;
     for (int i = 0; i < VIRTUAL_MAX_FIELDS; i++) b->label[i] = VAL_NONE;
+    bool prefix = b->options.shared > 0;
     for (int i = 0; i < b->n_hook; i++) {
         if (b->hook[i].embed && b->slot.id < 0) b->slot = input(b, "slots", DT_I32, DIM_N);
-        if (!b->hook[i].kv || b->prefix.id >= 0) continue;
+        if (b->hook[i].kv) prefix = true;
+    }
+    if (prefix) {
         b->prefix = input(b, "prefix rows", DT_I32, DIM_P);
         b->cu_prefix = input(b, "cu_prefix", DT_I32, DIM_S1);
     }
@@ -138,9 +141,18 @@ val_t m_rope(build_t *b, const char *name, val_t x) {
     return tape_emit(b->tape, OP_ROPE, name, 2, in, NULL, 0, NULL);
 }
 
-/* The prefix of a layer as its methods make it: keys, values and their places; absent if there is none. */
-static void prefix_of(build_t *b, int64_t layer, val_t out[3]) {
-    out[0] = out[1] = VAL_NONE;
+/* Keys or values x [N,K*h] of the rows that a batch holds once, for all sequences that begin with them. */
+static val_t shared_rows(build_t *b, val_t x) {
+    const splice_attr_t attr = {b->options.shared_first, b->options.shared, 0, tape_shape(b->tape, x)->dim[1]};
+    const val_t in[] = {VAL_NONE, x, b->prefix};
+    return b->options.shared ? tape_emit(b->tape, OP_SPLICE, "shared rows", 3, in, &attr, sizeof attr, NULL) : VAL_NONE;
+}
+
+/* The prefix of a layer as the batch and its methods make it: keys, values and their places; absent if there is none.
+ */
+static void prefix_of(build_t *b, int64_t layer, val_t k, val_t v, val_t out[3]) {
+    out[0] = shared_rows(b, k);
+    out[1] = shared_rows(b, v);
     for (int i = 0; i < b->n_hook; i++)
         if (b->hook[i].kv) b->hook[i].kv(b->hook[i].self, b, &b->begun[i], layer, &out[0], &out[1]);
     out[2] = b->cu_prefix;
@@ -161,7 +173,7 @@ val_t m_attention(build_t *b, int64_t layer, val_t q, val_t k, val_t v) {
     char name[64];
     val_t prefix[3];
     snprintf(name, sizeof name, "layer %lld attention", (long long)layer);
-    prefix_of(b, layer, prefix);
+    prefix_of(b, layer, k, v, prefix);
     if (b->options.cached) return attention_cached(b, name, layer, (val_t[]){q, k, v}, prefix);
     const val_t in[] = {q, k, v, b->cu, prefix[0], prefix[1], prefix[2]};
     const attention_attr_t attr = {c->heads, c->kv_heads, c->head_dim, 1.0 / sqrt((double)c->head_dim)};

@@ -57,6 +57,8 @@ typedef struct build_options {
     bool recompute;        /* replay each block in backward instead of keeping its activations */
     bool cached;           /* attention over a key/value cache: generation */
     int64_t slots, places; /* of the cache */
+    int32_t shared;        /* rows that batches hold once at their front (batch_t.share); 0: none */
+    int32_t shared_first;  /* the number of the first of them among prefix rows */
     tape_sizes_t capacity;
 } build_options_t;
 
@@ -69,7 +71,7 @@ typedef struct build {
     build_options_t options;
     val_t ids, positions, cu, past, key; /* [N] i32, [N] i32, [S+1] i32, [S] i32, [N] u64 */
     val_t slot;                          /* [N] i32 number of a virtual row, -1: a token; VAL_NONE: no method embeds */
-    val_t prefix, cu_prefix;             /* [P] i32, [S+1] i32; VAL_NONE: no method has prefix rows */
+    val_t prefix, cu_prefix;             /* [P] i32, [S+1] i32; VAL_NONE: there are no prefix rows */
     val_t label[VIRTUAL_MAX_FIELDS];     /* [S] i32 by field of the layout, declared on first use (m_label) */
     val_t rows, targets, weights;        /* [M] i32, [M] i32, [M] f32 */
     val_t rewards;                       /* [M] f32 minus the sequence's score; VAL_NONE: no tail of a goal */

@@ -76,6 +76,17 @@ int64_t micro_prefix_capacity(const virtual_layout_t *layout, int64_t capacity) 
     return virtual_prefix(layout) ? capacity : 0;
 }
 
+int64_t micro_rows(const virtual_layout_t *layout, int64_t capacity) {
+    return virtual_shared(layout) ? capacity + virtual_tokens(layout) : capacity;
+}
+
+void micro_share(const virtual_layout_t *layout, int64_t capacity, build_options_t *o) {
+    const int64_t n = micro_rows(layout, capacity);
+    o->shared = virtual_shared(layout);
+    o->shared_first = layout->prefix_rows;
+    o->capacity = (tape_sizes_t){n, n, n, o->shared ? n : micro_prefix_capacity(layout, n)};
+}
+
 status_t micro_forward(build_t *b, double *loss) {
     void *first, *more;
     tape_forward(b->tape);

@@ -102,11 +102,8 @@ static int64_t capacity(const trainer_t *t, const dataset_t *d, int64_t sequence
 static status_t open_tape(trainer_t *t, stage_t *s) {
     const config_training_t *c = &t->config->training;
     int64_t n = s->capacity = capacity(t, s->data, c->global_batch_size);
-    const build_options_t o = {.tail = TAIL_LOSS,
-                               .goal = s->goal,
-                               .with_grad = true,
-                               .recompute = c->gradient_checkpointing,
-                               .capacity = {n, n, n, micro_prefix_capacity(&t->loaded.layout, n)}};
+    build_options_t o = {.tail = TAIL_LOSS, .goal = s->goal, .with_grad = true, .recompute = c->gradient_checkpointing};
+    micro_share(&t->loaded.layout, n, &o);
     return build_open(&t->loaded.model, t->compute.backend, t->loaded.hook, t->loaded.n_method, o, &s->build);
 }
 
@@ -124,7 +121,8 @@ static status_t open_engine(trainer_t *t) {
         TRY(open_tape(t, &t->stage[i]));
         if (t->stage[i].capacity > largest) largest = t->stage[i].capacity;
     }
-    TRY(batch_init(&t->batch, largest));
+    TRY(batch_init(&t->batch, micro_rows(&t->loaded.layout, largest)));
+    t->batch.share = true;
     t->grad = t->compute.device ? params->device_grad : params->grad;
     adamw_options_t adam = {.beta1 = c->adam_beta1,
                             .beta2 = c->adam_beta2,
