@@ -88,7 +88,7 @@ def run_graft(o, workload):
         f.write(CONFIG.format(model=o.model, method=METHOD[method], train=os.path.abspath(data + ".jsonl"),
                               format="text" if dense else "prompt-completion", length=256, out=out,
                               size=4 if dense else 16,
-                              micro=4 * (256 + slots) if dense else 512, steps=o.steps))
+                              micro=4 * (256 + slots) if dense else 1024, steps=o.steps))
     environment = dict(os.environ, OMP_NUM_THREADS=str(o.threads))
     script = ("import resource,subprocess,sys;c=subprocess.run(sys.argv[1:],stderr=subprocess.PIPE,text=True);"
               "sys.stderr.write(c.stderr);print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss/1024);sys.exit(c.returncode)")
