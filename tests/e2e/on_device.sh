@@ -20,7 +20,7 @@ import json, sys
 a, b = ([row["loss"] for row in map(json.loads, open(d + "/metrics.jsonl")) if "loss" in row] for d in sys.argv[1:3])
 worst = max(abs(x - y) / abs(y) for x, y in zip(a, b))
 print(sys.argv[1], sys.argv[2], "%.2g" % worst)
-assert len(a) == len(b) == 4 and worst <= float(sys.argv[3]), (a, b)
+assert len(a) == len(b) >= 4 and worst <= float(sys.argv[3]), (a, b)
 PY
 }
 
@@ -82,6 +82,28 @@ done
 
 run "$cuda" half --device cuda model.dtype=bfloat16
 close half lora 3e-2
+
+# rows of added tokens are float beside weights in bfloat16, into which they are rounded after every update: the head
+# learns two tokens that stand behind every prompt
+python3 - <<'PY'
+import json
+with open("marked.jsonl", "w") as f:
+    for i in range(40):
+        mark = "<|good|>" if i % 2 else "<|bad|>"
+        f.write(json.dumps({"prompt": "the noun " + "tin " * (i % 2 + 2), "completion": mark + mark}) + "\n")
+PY
+marked=(data.train=marked.jsonl data.eval=marked.jsonl 'conditioning.special_tokens=["<|good|>", "<|bad|>"]'
+    training.max_steps=8 training.learning_rate=0.1 training.lr_scheduler_type=constant method.r=1 method.target_modules=[q_proj])
+run "$graft" marked --device cpu "${marked[@]}"
+run "$cuda" marked-half --device cuda model.dtype=bfloat16 "${marked[@]}"
+close marked-half marked 0.1 # at this learning rate roundings grow; rows that stay as they were would be 1.3 off
+python3 - <<'PY' || die "the added tokens are not learned"
+import json
+loss = [row["loss"] for row in map(json.loads, open("marked-half/metrics.jsonl")) if "loss" in row]
+assert loss[-1] < 0.5 * loss[0], loss
+PY
+run "$cuda" marked-ranks --device cuda model.dtype=bfloat16 "${marked[@]}" training.optimizer_sharding=zero1
+same marked-half/final.h5 marked-ranks/final.h5
 
 # fails CODE TEXT PROGRAM ARGUMENT ...
 fails() {

@@ -108,6 +108,7 @@ static void update(trainer_t *t, double began) {
     t->place += t->step_sequences.n;
     device_download(d, t->losses[r->step % TRAINER_QUEUED], t->loss_at, (size_t)(2 * n) * sizeof *t->loss_at);
     if (t->optim.is_share) sharding_publish(t->vectors, &t->loaded.model.params);
+    param_settle(&t->loaded.model.params);
     device_mark(d, trainer_mark(r->step));
 }
 

@@ -4,7 +4,8 @@
  * second blob of the same layout, so that zeroing, clipping and reducing are one call over one array.
  * Frozen tensors own their memory in one blob of the backend's dtype. A window is a trainable tensor that is some rows
  * of a frozen one: it has a gradient like any other, but its values are the frozen tensor's own (its place in the
- * trainable blob stays 0). So what reads the whole tensor needs not know that some of it is trained.
+ * trainable blob stays 0). So what reads the whole tensor needs not know that some of it is trained. On a device whose
+ * frozen weights are bfloat16 the window has its place in the blob, as float, and param_settle rounds it into them.
  *
  * A set may have a copy in a device's memory (param_set_place), which kernels read and updates change there. The
  * host's values stay, for everything that is not a step: initial values, files, exports. They are the same after
@@ -42,6 +43,8 @@ typedef struct param_set {
     dtype_t real;                    /* dtype of every value: float32, double for the oracle's tests */
     void *trainable, *frozen, *grad; /* blobs, NULL until param_set_alloc */
     device_t *device;                /* NULL: the host alone */
+    dtype_t device_weight;           /* of frozen tensors there */
+    const vector_calls_t *vector;    /* of its backend */
     void *device_trainable, *device_frozen, *device_grad;
 } param_set_t;
 
@@ -68,13 +71,16 @@ void param_share(param_set_t *s, int index, const param_set_t *owner);
 status_t param_set_alloc(param_set_t *s, bool with_grad);
 /* Gives the set its copy on a device, frozen weights in the type that the backend takes, trainable ones and gradients
  * as float; d NULL: nothing. Once, when all values are there and after the owner of shared ones. Errors: ST_NOMEM, what
- * the device says, ST_USAGE for windows beside bfloat16. */
+ * the device says. */
 status_t param_set_place(param_set_t *s, device_t *d, const backend_t *backend);
 /* Gives up that copy. */
 void param_set_unplace(param_set_t *s);
 /* The trainable tensors from the host to the device, and back; nothing without a device. They wait. */
 status_t param_upload(const param_set_t *s);
 status_t param_download(const param_set_t *s);
+/* After trained values changed on the device: brings windows into the tensors whose rows they are, where those are of
+ * another type. Does not wait. */
+void param_settle(const param_set_t *s);
 /* The type in which a backend's kernels read the parameter. */
 dtype_t param_dtype(const param_t *p, const backend_t *backend);
 /* Index by name, -1 if none. Linear in the number of tensors: for set-up only. */

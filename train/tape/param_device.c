@@ -27,33 +27,45 @@ static status_t upload_frozen(param_set_t *s, const backend_t *backend) {
     return st;
 }
 
-/* A window has the memory of the rows it is, so both must be of one type. */
-static status_t point(param_set_t *s, dtype_t weight) {
+/* The rows of a window in the tensor that they belong to. */
+static void *window_rows(const param_set_t *s, const param_t *p) {
+    size_t first = (size_t)(p->window_first * p->value.dim[1]);
+    return (char *)s->item[p->window_of].at + first * dtype_size(s->device_weight);
+}
+
+/* A window has the memory of the rows it is, where both are of one type. */
+static void point(param_set_t *s) {
     for (int64_t i = 0; i < s->count; i++) {
         param_t *p = &s->item[i];
-        size_t size = p->trainable ? sizeof(float) : dtype_size(weight);
-        if (p->window_of >= 0) {
-            if (weight != DT_F32)
-                return st_raise(ST_USAGE, "model.dtype",
-                                "added tokens are trained in place, which needs float32 weights; take float32");
-            p->at = (char *)s->item[p->window_of].at + (size_t)(p->window_first * p->value.dim[1]) * size;
-        } else if (p->shared) {
+        size_t size = p->trainable ? sizeof(float) : dtype_size(s->device_weight);
+        if (p->window_of >= 0 && s->device_weight == DT_F32)
+            p->at = window_rows(s, p);
+        else if (p->shared)
             p->at = p->owner->at;
-        } else {
+        else
             p->at = (char *)(p->trainable ? s->device_trainable : s->device_frozen) + (size_t)p->offset * size;
-        }
     }
-    return ST_OK;
+}
+
+void param_settle(const param_set_t *s) {
+    if (!s->device || s->device_weight == DT_F32) return;
+    for (int64_t i = 0; i < s->count; i++) {
+        const param_t *p = &s->item[i];
+        if (p->window_of >= 0)
+            s->vector->convert(s->device, window_rows(s, p), s->device_weight, p->at, view_count(&p->value));
+    }
 }
 
 status_t param_set_place(param_set_t *s, device_t *d, const backend_t *backend) {
     if (!d) return ST_OK;
     if (s->real != DT_F32) return st_raise(ST_INTERNAL, "device", "parameters that are not float32");
     s->device = d;
+    s->device_weight = backend->weight;
+    s->vector = backend->vector;
     TRY(device_alloc(d, (size_t)s->n_trainable * sizeof(float), "trainable weights", &s->device_trainable));
     TRY(device_alloc(d, (size_t)s->n_frozen * dtype_size(backend->weight), "frozen weights", &s->device_frozen));
     if (s->grad) TRY(device_alloc(d, (size_t)s->n_trainable * sizeof(float), "gradients", &s->device_grad));
-    TRY(point(s, backend->weight));
+    point(s);
     TRY(upload_frozen(s, backend));
     return param_upload(s);
 }
@@ -71,6 +83,7 @@ status_t param_upload(const param_set_t *s) {
     if (!s->device) return ST_OK;
     device_upload(s->device, s->device_trainable, s->trainable, (size_t)s->n_trainable * sizeof(float));
     copy_windows(s, device_upload, true);
+    param_settle(s);
     return device_sync(s->device, "trainable weights");
 }
 
