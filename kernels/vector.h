@@ -52,10 +52,12 @@ typedef struct vector_calls {
     void (*convert)(device_t *d, void *to, dtype_t to_type, const float *x, int64_t n);
     /* g[0] = NaN when one of n losses is no finite number, so that every rank sees it in the sum of gradients. */
     void (*taint)(device_t *d, float *g, const double *loss, int64_t n);
-    /* The norm of scale * g [n] and what follows from it; squares are summed in double. `partial` has room for
-     * vector_blocks(n). */
-    void (*norm)(device_t *d, const float *g, int64_t n, const vector_step_t *step, double *partial,
-                 vector_outcome_t *out);
+    /* partial[b] = the squares of scale * g in block b of vector_blocks(n), summed in double. */
+    void (*squares)(device_t *d, const float *g, int64_t n, const vector_step_t *step, double *partial);
+    /* *sum = the n sums of `partial`, added. */
+    void (*sum)(device_t *d, const double *partial, int64_t n, double *sum);
+    /* The norm whose square is the n sums of `partial`, and what follows from it. */
+    void (*norm)(device_t *d, const double *partial, int64_t n, const vector_step_t *step, vector_outcome_t *out);
     /* One update with clip * (scale * g), g being the whole vector; nothing at all when out->bad. */
     void (*adamw)(device_t *d, const vector_adamw_t *a, const float *g, const vector_step_t *step,
                   const vector_outcome_t *out);

@@ -24,12 +24,9 @@ static void taint(device_t *d, float *g, const double *loss, int64_t n) {
         if (!isfinite(loss[i])) g[0] = NAN;
 }
 
-/* As torch's clip_grad_norm_. */
-static void norm(device_t *d, const float *g, int64_t n, const vector_step_t *step, double *partial,
-                 vector_outcome_t *out) {
+static void squares(device_t *d, const float *g, int64_t n, const vector_step_t *step, double *partial) {
     (void)d;
     float f = (float)step->scale;
-    double total = 0;
 #pragma omp parallel for schedule(static)
     for (int64_t b = 0; b < vector_blocks(n); b++) {
         double sum = 0;
@@ -39,7 +36,19 @@ static void norm(device_t *d, const float *g, int64_t n, const vector_step_t *st
         }
         partial[b] = sum;
     }
-    for (int64_t b = 0; b < vector_blocks(n); b++) total += partial[b];
+}
+
+static void sum(device_t *d, const double *partial, int64_t n, double *to) {
+    (void)d;
+    double total = 0;
+    for (int64_t i = 0; i < n; i++) total += partial[i];
+    *to = total;
+}
+
+/* As torch's clip_grad_norm_. */
+static void norm(device_t *d, const double *partial, int64_t n, const vector_step_t *step, vector_outcome_t *out) {
+    double total;
+    sum(d, partial, n, &total);
     out->norm = sqrt(total);
     double factor = step->max_norm > 0 ? step->max_norm / (out->norm + 1e-6) : 1.0;
     out->clip = factor < 1.0 ? factor : 1.0;
@@ -70,4 +79,5 @@ static void adamw(device_t *d, const vector_adamw_t *a, const float *g, const ve
     for (int64_t i = 0; i < a->n_tile; i++) update_tile(a, &a->tile[i], g, step, (float)out->clip);
 }
 
-const vector_calls_t vector_cpu = {.add = add, .convert = convert, .taint = taint, .norm = norm, .adamw = adamw};
+const vector_calls_t vector_cpu = {
+    .add = add, .convert = convert, .taint = taint, .squares = squares, .sum = sum, .norm = norm, .adamw = adamw};

@@ -75,12 +75,23 @@ __global__ __launch_bounds__(THREADS) void squares_kernel(const float *g, int64_
     if (threadIdx.x == 0) partial[blockIdx.x] = sum;
 }
 
-__global__ __launch_bounds__(SUM_THREADS) void norm_kernel(const double *partial, int64_t blocks,
-                                                           const vector_step_t *step, vector_outcome_t *out) {
-    SHARED(double, part, 32);
+/* Of one block of threads, in an order that depends on n alone. */
+__device__ __forceinline__ double sum_of(const double *partial, int64_t n, shared_t<double> part) {
     double sum = 0;
-    for (int64_t b = threadIdx.x; b < blocks; b += SUM_THREADS) sum += partial[b];
-    sum = block_sum(sum, part);
+    for (int64_t i = threadIdx.x; i < n; i += SUM_THREADS) sum += partial[i];
+    return block_sum(sum, part);
+}
+
+__global__ __launch_bounds__(SUM_THREADS) void total_kernel(const double *partial, int64_t n, double *to) {
+    SHARED(double, part, 32);
+    double sum = sum_of(partial, n, part);
+    if (threadIdx.x == 0) *to = sum;
+}
+
+__global__ __launch_bounds__(SUM_THREADS) void norm_kernel(const double *partial, int64_t n, const vector_step_t *step,
+                                                           vector_outcome_t *out) {
+    SHARED(double, part, 32);
+    double sum = sum_of(partial, n, part);
     if (threadIdx.x) return;
     double norm = sqrt(sum), factor = step->max_norm > 0 ? step->max_norm / (norm + 1e-6) : 1.0;
     out->norm = norm;
@@ -88,12 +99,17 @@ __global__ __launch_bounds__(SUM_THREADS) void norm_kernel(const double *partial
     out->bad += !isfinite(norm);
 }
 
-static void norm(device_t *d, const float *g, int64_t n, const vector_step_t *step, double *partial,
-                 vector_outcome_t *out) {
+static void squares(device_t *d, const float *g, int64_t n, const vector_step_t *step, double *partial) {
     launch(stream_of(d), dim3((unsigned)vector_blocks(n)), dim3(THREADS), 0, squares_kernel, g, n, step, partial,
            is_aligned(g, 16));
-    launch(stream_of(d), dim3(1), dim3(SUM_THREADS), 0, norm_kernel, (const double *)partial, vector_blocks(n), step,
-           out);
+}
+
+static void sum(device_t *d, const double *partial, int64_t n, double *to) {
+    launch(stream_of(d), dim3(1), dim3(SUM_THREADS), 0, total_kernel, partial, n, to);
+}
+
+static void norm(device_t *d, const double *partial, int64_t n, const vector_step_t *step, vector_outcome_t *out) {
+    launch(stream_of(d), dim3(1), dim3(SUM_THREADS), 0, norm_kernel, partial, n, step, out);
 }
 
 /* The numbers of an update that are the same over a tile, rounded as the CPU rounds them. */
@@ -151,5 +167,5 @@ static void adamw(device_t *d, const vector_adamw_t *a, const float *g, const ve
 }
 
 extern "C" {
-extern const vector_calls_t vector_cuda = {add, convert, taint, norm, adamw};
+extern const vector_calls_t vector_cuda = {add, convert, taint, squares, sum, norm, adamw};
 }

@@ -214,6 +214,14 @@ static void carry_on(ncclComm_t c) {
     c->ops.clear();
 }
 
+/* For tests of which operations there are. */
+static void tell(ncclComm_t c, kind_t kind, size_t count) {
+    static const char *const name[] = {"send",       "receive",        "broadcast", "reduce",
+                                       "all-reduce", "reduce-scatter", "all-gather"};
+    static const char *const asked = getenv("NCCL_ON_HOST_TRACE");
+    if (asked) fprintf(stderr, "nccl: rank %d %s %zu\n", c->rank, name[kind], count);
+}
+
 static ncclResult_t begin_op(ncclComm_t c, kind_t kind, const void *from, size_t brought, void *to, size_t count,
                              int peer, ncclDataType_t type, cudaStream_t s) {
     if (type != ncclFloat32 || peer < 0 || peer >= c->ranks || ((kind == SEND || kind == RECV) && peer == c->rank))
@@ -229,6 +237,7 @@ static ncclResult_t begin_op(ncclComm_t c, kind_t kind, const void *from, size_t
     if (brought && cudaMemcpy(op.mine.data(), from, brought * sizeof(float), cudaMemcpyDeviceToHost) != cudaSuccess)
         return fail(c, ncclUnhandledCudaError, "the vector of kind %d", kind);
     exchange(c, op);
+    tell(c, kind, count);
     if (!depth) return ncclInProgress;
     grouped.push_back(c);
     return ncclSuccess;

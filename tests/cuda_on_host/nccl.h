@@ -6,7 +6,8 @@
  * NCCL_HOSTID) have one device.
  *
  * Faults to test with: NCCL_ON_HOST_FAULT="RANK KIND COUNT" in the environment: after COUNT operations rank RANK has,
- * with KIND `error`, an asynchronous error; with `stall`, an operation that has begun and never ends on its stream. */
+ * with KIND `error`, an asynchronous error; with `stall`, an operation that has begun and never ends on its stream.
+ * With NCCL_ON_HOST_TRACE set every operation is a line on stderr: `nccl: rank RANK KIND COUNT`. */
 #pragma once
 #include <cuda_runtime_api.h>
 #include <limits.h>

@@ -29,10 +29,26 @@ train 1 parts-one "${short[@]}" training.lr_scheduler_type=constant 2>log || { c
 train 2 parts "${short[@]}" training.lr_scheduler_type=constant 2>log || { cat log; die "the second part"; }
 same parts-one/final.h5 parts/final.h5
 
-train 2 fast "${short[@]}" training.reduction=fast training.optimizer_sharding=zero1 2>log || { cat log; die "fast"; }
-paste <(losses one) <(losses fast) |
-    awk '{ d = $2 - $4; if (d < 0) d = -d; if ($1 != $3 || d > 1e-5 * $2) { print; bad = 1 } } END { exit bad || NR != 3 }' ||
-    die "losses of the fast reduction"
+# the fast reduction, with clipping: whole gradients, and shares of them, whose norm is that of the whole
+norms() { sed -n 's/.*"step": *\([0-9]*\),.*"loss": *\([^,}]*\).*"grad_norm": *\([^,}]*\).*/\1 \2 \3/p' "$1/metrics.jsonl"; }
+train 1 clipped "${short[@]}" training.max_grad_norm=0.1 training.global_batch_size=12 2>log || { cat log; die "clipped"; }
+for ranks in 2 3; do
+    for sharding in none zero1; do
+        out=fast$ranks-$sharding
+        for again in "" -again; do
+            NCCL_ON_HOST_TRACE=1 train $ranks $out$again "${short[@]}" training.max_grad_norm=0.1 training.global_batch_size=12 training.reduction=fast \
+                training.optimizer_sharding=$sharding 2>log || { cat log; die "$out"; }
+        done
+        same $out/final.h5 $out-again/final.h5
+        [ $sharding = none ] && used=all-reduce other=reduce-scatter || used=reduce-scatter other=all-reduce
+        grep -q "^nccl: rank 1 $used" log && ! grep -q "^nccl: rank . $other" log ||
+            { grep '^nccl' log | head; die "$out: $used was not the reduction"; }
+        paste <(norms clipped) <(norms $out) | awk 'function off(a, b) { return a - b > 1e-5 * b || b - a > 1e-5 * b }
+            { if ($1 != $4 || off($2, $5) || off($3, $6)) { print; bad = 1 } } END { exit bad || NR != 3 }' ||
+            die "losses and norms of $out"
+        "$here/tensor_distance.py" $out/final.h5 clipped/final.h5 1e-5 || die "tensors of $out"
+    done
+done
 
 # the host computes the same up to rounding
 train 1 host "${short[@]}" device=cpu 2>log || { cat log; die "training on the host"; }

@@ -88,7 +88,8 @@ static void update(run_t *r, const float *grad, int s, double rate) {
                               .rate = rate,
                               .correction1 = 1 - pow(r->adamw.beta1, s),
                               .correction2 = 1 - pow(r->adamw.beta2, s)};
-    r->call->norm(r->d, grad, N, &r->step, r->partial, &r->out);
+    r->call->squares(r->d, grad, N, &r->step, r->partial);
+    r->call->norm(r->d, r->partial, vector_blocks(N), &r->step, &r->out);
     r->call->adamw(r->d, &r->adamw, grad, &r->step, &r->out);
 }
 
@@ -219,6 +220,41 @@ static void test_bad_norm(void **state) {
     }
 }
 
+/* The squares of shares, each in a row of its own, make the whole gradient's norm; one of them that is no number is
+ * seen by all. */
+static void norm_of_shares(const vector_calls_t *call, device_t *d) {
+    enum { ROW = 16, SHARES = 3 };
+    static const int64_t first[SHARES + 1] = {0, 32, 6400, N};
+    float *grad = numbers(N, 100);
+    const vector_step_t step = {.scale = 0.3, .max_norm = 1};
+    double partial[N / VECTOR_BLOCK + 1], squares[SHARES * ROW] = {0}, whole = 0;
+    vector_outcome_t out = {0};
+    for (int64_t i = 0; i < N; i++) whole += 0.09 * (double)grad[i] * (double)grad[i];
+    for (int s = 0; s < SHARES; s++) {
+        int64_t n = first[s + 1] - first[s];
+        call->squares(d, grad + first[s], n, &step, partial);
+        call->sum(d, partial, vector_blocks(n), &squares[s * ROW]);
+    }
+    call->norm(d, squares, SHARES * ROW, &step, &out);
+    assert_true(fabs(out.norm - sqrt(whole)) < 1e-6 * out.norm && out.bad == 0);
+    assert_true(fabs(out.clip - 1 / (out.norm + 1e-6)) < 1e-12);
+    grad[N - 1] = NAN;
+    call->squares(d, grad + first[2], N - first[2], &step, partial);
+    call->sum(d, partial, vector_blocks(N - first[2]), &squares[2 * ROW]);
+    call->norm(d, squares, SHARES * ROW, &step, &out);
+    assert_int_equal(out.bad, 1);
+    squares[0] = 7;
+    call->sum(d, partial, 0, squares); /* a share without elements */
+    assert_true(squares[0] == 0);
+    free(grad);
+}
+
+static void test_norm_of_shares(void **state) {
+    (void)state;
+    norm_of_shares(&vector_cpu, NULL);
+    norm_of_shares(backend_cuda_f32.vector, &device);
+}
+
 static void small_ones(const vector_calls_t *call, device_t *d) {
     static const int64_t lengths[] = {0, 1, 3, 4, 1023, 1024, 4097};
     const double good[3] = {1, -2, 0}, bad[3] = {1, (double)INFINITY, 0};
@@ -265,8 +301,13 @@ static void test_convert(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_cpu),      cmocka_unit_test(test_cuda),       cmocka_unit_test(test_shares),
-        cmocka_unit_test(test_bad_norm), cmocka_unit_test(test_small_ones), cmocka_unit_test(test_convert),
+        cmocka_unit_test(test_cpu),
+        cmocka_unit_test(test_cuda),
+        cmocka_unit_test(test_shares),
+        cmocka_unit_test(test_bad_norm),
+        cmocka_unit_test(test_small_ones),
+        cmocka_unit_test(test_convert),
+        cmocka_unit_test(test_norm_of_shares),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -123,11 +123,15 @@ static void posted(nccl_t *n, ncclResult_t rc) {
         posted(n, rc_);                                                                                                \
     } while (0)
 
-static void nccl_begin(comm_data_t *d) {
-    nccl_t *n = (nccl_t *)d;
-    if (!n->depth) follow(n, "the begin of a group");
+/* `op`: the name of what the group is. */
+static void group_begin(nccl_t *n, const char *op) {
+    if (!n->depth) follow(n, op);
     n->depth++;
     must(n, check_nccl(n, ncclGroupStart(), "ncclGroupStart"));
+}
+
+static void nccl_begin(comm_data_t *d) {
+    group_begin((nccl_t *)d, "a group of messages");
 }
 
 static void nccl_end(comm_data_t *d) {
@@ -161,7 +165,7 @@ static void nccl_reduce_scatter(comm_data_t *d, float *v, int64_t n) {
     each = first / last;
     rest -= each;
     float *mine = v + each * d->comm->rank, *tail = v + n - rest;
-    nccl_begin(d);
+    group_begin(m, "reduce-scatter");
     if (each)
         POST(m, "reduce-scatter", ncclReduceScatter(v, mine, (size_t)each, ncclFloat32, ncclSum, m->comm, m->stream));
     if (rest)
@@ -178,7 +182,7 @@ static void nccl_all_gather(comm_data_t *d, float *v, int64_t n) {
     rest -= each;
     const float *mine = v + each * d->comm->rank;
     float *tail = v + n - rest;
-    nccl_begin(d);
+    group_begin(m, "all-gather");
     if (each) POST(m, "all-gather", ncclAllGather(mine, v, (size_t)each, ncclFloat32, m->comm, m->stream));
     if (rest) POST(m, "all-gather", ncclBroadcast(tail, tail, (size_t)rest, ncclFloat32, last, m->comm, m->stream));
     nccl_end(d);

@@ -54,6 +54,8 @@ static status_t alloc_state(adamw_t *a) {
     a->own.exp_avg_sq = p;
     TRY(alloc(a, vector_blocks(a->n_all), sizeof(double), &p));
     a->partial = p;
+    TRY(alloc(a, (int64_t)a->n_share * ADAMW_APART, sizeof(double), &p));
+    a->squares = p;
     TRY(alloc(a, 1, sizeof(vector_step_t), &p));
     a->now = p;
     TRY(alloc(a, 1, sizeof(vector_outcome_t), &p));
@@ -73,6 +75,8 @@ status_t adamw_open(const vector_calls_t *vector, const param_set_t *params, con
     out->is_share = o->is_share;
     out->first = o->is_share ? o->first : 0;
     out->n = o->is_share ? o->n : out->n_all;
+    out->n_share = o->is_share ? o->n_share : 0;
+    out->share = o->share;
     assert(out->first >= 0 && out->n >= 0 && out->first <= out->n_all - out->n);
     out->own = (vector_adamw_t){.first = out->first,
                                 .beta1 = o->beta1,
@@ -88,6 +92,7 @@ void adamw_close(adamw_t *a) {
     device_release(a->device, a->own.exp_avg_sq);
     device_release(a->device, (void *)a->own.tile);
     device_release(a->device, a->partial);
+    device_release(a->device, a->squares);
     device_release(a->device, a->now);
     device_release(a->device, a->outcome);
     device_release_pinned(a->device, a->sent);
@@ -99,7 +104,7 @@ static int64_t slot(int64_t step) {
     return step % ADAMW_SLOTS;
 }
 
-void adamw_update(adamw_t *a, const float *grad, double scale, double max_norm, double lr) {
+static void begin(adamw_t *a, double scale, double max_norm, double lr) {
     vector_step_t *sent = &a->sent[slot(++a->step)];
     *sent = (vector_step_t){.scale = scale,
                             .max_norm = max_norm,
@@ -107,9 +112,30 @@ void adamw_update(adamw_t *a, const float *grad, double scale, double max_norm, 
                             .correction1 = 1.0 - pow(a->own.beta1, (double)a->step),
                             .correction2 = 1.0 - pow(a->own.beta2, (double)a->step)};
     device_upload(a->device, a->now, sent, sizeof *sent);
-    a->vector->norm(a->device, grad, a->n_all, a->now, a->partial, a->outcome);
+}
+
+/* `squares`: n sums that make the whole gradient's. */
+static void finish(adamw_t *a, const float *grad, const double *squares, int64_t n) {
+    a->vector->norm(a->device, squares, n, a->now, a->outcome);
     a->vector->adamw(a->device, &a->own, grad, a->now, a->outcome);
     device_download(a->device, &a->seen[slot(a->step)], a->outcome, sizeof *a->outcome);
+}
+
+void adamw_update(adamw_t *a, const float *grad, double scale, double max_norm, double lr) {
+    begin(a, scale, max_norm, lr);
+    a->vector->squares(a->device, grad, a->n_all, a->now, a->partial);
+    finish(a, grad, a->partial, vector_blocks(a->n_all));
+}
+
+void adamw_measure(adamw_t *a, const float *grad, double scale, double max_norm, double lr) {
+    assert(a->is_share && a->share < a->n_share);
+    begin(a, scale, max_norm, lr);
+    a->vector->squares(a->device, grad + a->first, a->n, a->now, a->partial);
+    a->vector->sum(a->device, a->partial, vector_blocks(a->n), a->squares + (ptrdiff_t)a->share * ADAMW_APART);
+}
+
+void adamw_apply(adamw_t *a, const float *grad) {
+    finish(a, grad, a->squares, (int64_t)a->n_share * ADAMW_APART);
 }
 
 const vector_outcome_t *adamw_outcome(const adamw_t *a, int64_t step) {

@@ -7,6 +7,15 @@ void sharding_share(const comm_t *c, int64_t n, int64_t *first, int64_t *count) 
     comm_data_share(n, comm_size(c), comm_rank(c), first, count);
 }
 
+/* A row of squares is a whole share of the vector of all rows, whose bits the exchange keeps. */
+void sharding_update(comm_data_t *d, adamw_t *a, const float *grad, double scale, double max_norm, double lr) {
+    const int64_t floats = (int64_t)(sizeof(double) / sizeof(float)) * a->n_share * ADAMW_APART;
+    adamw_measure(a, grad, scale, max_norm, lr);
+    comm_data_all_gather(d, (float *)(void *)a->squares, floats);
+    comm_data_join(d);
+    adamw_apply(a, grad);
+}
+
 /* The values of a window lie outside of the blob, so their shares go to the others piece by piece. */
 static void publish_window(comm_data_t *d, const param_t *p, int64_t n) {
     float *values = p->at ? p->at : p->value.data;

@@ -129,6 +129,8 @@ static status_t open_engine(trainer_t *t) {
                             .epsilon = c->adam_epsilon,
                             .weight_decay = c->weight_decay,
                             .is_share = c->optimizer_sharding == CONFIG_SHARDING_ZERO1};
+    adam.n_share = comm_size(t->comm);
+    adam.share = comm_rank(t->comm);
     if (adam.is_share) sharding_share(t->comm, params->n_trainable, &adam.first, &adam.n);
     TRY(adamw_open(t->compute.backend->vector, params, &adam, &t->optim));
     if (c->reduction == CONFIG_REDUCTION_CANONICAL)

@@ -58,7 +58,10 @@ static status_t gradients_fast(trainer_t *t) {
     for (int64_t m = lo; m < hi && st == ST_OK; m++) st = run_micro(t, m, t->grad);
     TRY(comm_agree(t->comm, st));
     comm_beat(t->comm, "gradient reduction");
-    comm_data_allreduce(t->vectors, t->grad, n);
+    if (t->optim.is_share)
+        comm_data_reduce_scatter(t->vectors, t->grad, n);
+    else
+        comm_data_allreduce(t->vectors, t->grad, n);
     comm_data_join(t->vectors);
     return ST_OK;
 }
@@ -91,7 +94,8 @@ status_t trainer_step_reserve(trainer_t *t) {
     return trainer_history_reserve(t, left < 1 << 20 ? left + 1 : 1 << 20);
 }
 
-/* Every rank has the same sums here, so all decide alike without another message. */
+/* Every rank has the same weights here, and either the whole gradient or exchanges what it comes to, so all decide
+ * alike. */
 static void update(trainer_t *t, double began) {
     const config_training_t *c = &t->config->training;
     const int64_t n = t->plan.pack.n_micro;
@@ -100,7 +104,10 @@ static void update(trainer_t *t, double began) {
     *r = (step_result_t){.n_micro = n, .began = began};
     for (int64_t m = 0; m < n; m++) r->weight += t->weights[m];
     r->learning_rate = c->learning_rate * schedule_factor(&t->schedule, t->step);
-    adamw_update(&t->optim, t->grad, 1.0 / r->weight, c->max_grad_norm, r->learning_rate);
+    if (t->optim.is_share && !t->tree)
+        sharding_update(t->vectors, &t->optim, t->grad, 1.0 / r->weight, c->max_grad_norm, r->learning_rate);
+    else
+        adamw_update(&t->optim, t->grad, 1.0 / r->weight, c->max_grad_norm, r->learning_rate);
     for (int64_t i = 0; i < t->step_sequences.n; i++)
         r->tokens += t->plan.lengths[i] - dataset_virtual_tokens(t->now->data);
     r->step = ++t->step;
