@@ -98,3 +98,12 @@ void device_launch(device_t *d, device_graph_t *g) {
 void device_graph_release(device_t *d, device_graph_t *g) {
     if (g) d->call->graph_release(d, g);
 }
+
+size_t device_choices(const device_t *d, char *text, size_t size) {
+    if (size) text[0] = 0;
+    return d ? d->call->choices(d, text, size) : 0;
+}
+
+bool device_adopt(device_t *d, const char *text) {
+    return d && d->call->adopt(d, text);
+}

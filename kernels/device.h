@@ -33,6 +33,8 @@ typedef struct device_calls {
     status_t (*capture_end)(device_t *d, device_graph_t **out);
     void (*launch)(device_t *d, device_graph_t *g);
     void (*graph_release)(device_t *d, device_graph_t *g);
+    size_t (*choices)(const device_t *d, char *text, size_t size);
+    bool (*adopt)(device_t *d, const char *text);
 } device_calls_t;
 
 enum { DEVICE_MARKS = 4 };
@@ -64,3 +66,11 @@ status_t device_capture_begin(device_t *d);
 status_t device_capture_end(device_t *d, device_graph_t **out);
 void device_launch(device_t *d, device_graph_t *g);
 void device_graph_release(device_t *d, device_graph_t *g);
+
+/* What the device's libraries have chosen among algorithms of different bits, as text: a line with the kind of device
+ * and the version, then one for each choice; "": nothing, as always on the host. Returns the length it needs without
+ * the final zero, as snprintf. */
+size_t device_choices(const device_t *d, char *text, size_t size);
+/* Takes over the choices of such a text, so that the same bits follow; what was chosen already stays. False, and
+ * nothing is done, when it is of another kind of device or version. */
+bool device_adopt(device_t *d, const char *text);

@@ -195,9 +195,9 @@ void close_device(device_t *d) {
     free(c);
 }
 
-const device_calls_t calls = {close_device,  device_memory, give_memory,  pinned_memory, give_pinned, upload,
-                              download,      copy,          zero,         sync,          mark,        wait,
-                              capture_begin, capture_end,   launch_graph, release_graph};
+const device_calls_t calls = {close_device,  device_memory, give_memory,  pinned_memory, give_pinned,   upload,
+                              download,      copy,          zero,         sync,          mark,          wait,
+                              capture_begin, capture_end,   launch_graph, release_graph, gemm_describe, gemm_adopt};
 
 /* CUDA's number of usable device `ordinal`, or with -1 the number of usable ones; *found of all. */
 cudaError_t usable(int ordinal, int *found, int *out) {

@@ -6,9 +6,9 @@
 
 namespace {
 
-/* A table that is full is forgotten as a whole: a choice made again is the same one. BIAS_ROOM: a bias is copied there
+/* When the table is full, the choice of a further product is made again each time. BIAS_ROOM: a bias is copied there
  * when its type is not C's or its address is odd. */
-enum { TABLE = 1024, FULL = TABLE * 3 / 4, BIAS_ROOM = 1 << 20 };
+enum { TABLE = 4096, FULL = TABLE * 3 / 4, BIAS_ROOM = 1 << 20 };
 const uintptr_t ALIGNED = 16;
 
 /* What a choice depends on. Compared as bytes, so it starts as zeroes. */
@@ -30,8 +30,9 @@ struct state_t {
     void *workspace; /* bytes of it, then the room for a bias */
     size_t bytes;
     int32_t used;
-    char error[256]; /* "": none so far */
-    choice_t table[TABLE];
+    char error[256];             /* "": none so far */
+    char kind[192];              /* of device, and the version */
+    choice_t table[TABLE], last; /* last: of a product that has no place in the table */
 };
 
 struct problem_t {
@@ -145,20 +146,21 @@ uint64_t hash_of(const look_t *l) {
     return h;
 }
 
-/* The choice for g's look, made now if it is the first of its kind. */
-const choice_t *choice_of(state_t *s, const gemm_t *g, const look_t *l, problem_t *p) {
-    if (s->used >= FULL) {
-        memset(s->table, 0, sizeof s->table);
-        s->used = 0;
-    }
+/* The place of a look in the table; order 0: it has none yet. */
+choice_t *place_of(state_t *s, const look_t *l) {
     uint64_t at = hash_of(l) % TABLE;
     while (s->table[at].order && memcmp(&s->table[at].look, l, sizeof *l) != 0) at = (at + 1) % TABLE;
-    choice_t *c = &s->table[at];
-    if (!c->order) {
-        c->look = *l;
-        c->order = ++s->used;
-        choose(s, g, p, c);
-    }
+    return &s->table[at];
+}
+
+/* The choice for g's look, made now if it is the first of its kind. */
+const choice_t *choice_of(state_t *s, const gemm_t *g, const look_t *l, problem_t *p) {
+    choice_t *c = place_of(s, l);
+    if (c->order) return c;
+    if (s->used == FULL) c = &s->last;
+    c->look = *l;
+    choose(s, g, p, c);
+    if (c != &s->last) c->order = ++s->used;
     return c;
 }
 
@@ -215,18 +217,99 @@ int32_t config_of(const choice_t *c, cublasLtMatmulAlgoConfigAttributes_t what) 
     return value;
 }
 
+const char OWN[] = "own kernel", CODE[] = " code";
+enum { WORDS = sizeof(cublasLtMatmulAlgo_t) / sizeof(uint64_t) };
+
+/* For people, then the algorithm itself, which the library promises to know again in the same version. */
 int describe_choice(const choice_t *c, char *text, size_t size) {
     const look_t *l = &c->look;
-    char how[96] = "own kernel";
-    if (!c->own)
-        snprintf(how, sizeof how, "algorithm %d tile %d stages %d split %d workspace %zu",
-                 (int)config_of(c, CUBLASLT_ALGO_CONFIG_ID), (int)config_of(c, CUBLASLT_ALGO_CONFIG_TILE_ID),
-                 (int)config_of(c, CUBLASLT_ALGO_CONFIG_STAGES_ID), (int)config_of(c, CUBLASLT_ALGO_CONFIG_SPLITK_NUM),
-                 c->workspace);
+    char how[320];
+    snprintf(how, sizeof how, "%s", OWN);
+    if (!c->own) {
+        int n = snprintf(how, sizeof how, "algorithm %d tile %d stages %d split %d workspace %zu%s",
+                         (int)config_of(c, CUBLASLT_ALGO_CONFIG_ID), (int)config_of(c, CUBLASLT_ALGO_CONFIG_TILE_ID),
+                         (int)config_of(c, CUBLASLT_ALGO_CONFIG_STAGES_ID),
+                         (int)config_of(c, CUBLASLT_ALGO_CONFIG_SPLITK_NUM), c->workspace, CODE);
+        for (uint64_t word : c->algo.data)
+            n += snprintf(how + n, sizeof how - (size_t)n, " %llx", (unsigned long long)word);
+    }
     return snprintf(text, size, "%lld x %lld x %lld %c%c %s to %s%s, strides %lld %lld %lld, aligned to %d %d %d: %s\n",
                     (long long)l->m, (long long)l->n, (long long)l->k, l->ta ? 'T' : 'N', l->tb ? 'T' : 'N',
                     l->in == DT_BF16 ? "bf16" : "f32", l->out == DT_BF16 ? "bf16" : "f32", l->bias ? " bias" : "",
                     (long long)l->lda, (long long)l->ldb, (long long)l->ldc, l->align_a, l->align_b, l->align_c, how);
+}
+
+/* A line of describe_choice up to what was chosen, which *how then is; false: it is none. */
+bool read_look(const char *line, look_t *l, const char **how) {
+    long long m, n, k, lda, ldb, ldc;
+    char ta, tb, in[8], out[16];
+    int align_a, align_b, align_c, length = 0;
+    if (sscanf(line, "%lld x %lld x %lld %c%c %7s to %15[^,], strides %lld %lld %lld, aligned to %d %d %d: %n", &m, &n,
+               &k, &ta, &tb, in, out, &lda, &ldb, &ldc, &align_a, &align_b, &align_c, &length) != 13 ||
+        !length)
+        return false;
+    memset(l, 0, sizeof *l);
+    l->m = m;
+    l->n = n;
+    l->k = k;
+    l->lda = lda;
+    l->ldb = ldb;
+    l->ldc = ldc;
+    l->ta = ta == 'T';
+    l->tb = tb == 'T';
+    l->in = (uint8_t)(strcmp(in, "bf16") == 0 ? DT_BF16 : DT_F32);
+    l->out = (uint8_t)(strncmp(out, "bf16", 4) == 0 ? DT_BF16 : DT_F32);
+    l->bias = strstr(out, " bias") != nullptr;
+    l->align_a = (uint8_t)align_a;
+    l->align_b = (uint8_t)align_b;
+    l->align_c = (uint8_t)align_c;
+    *how = line + length;
+    return true;
+}
+
+/* The algorithm in `how`, when it can do the product in the room that there is. */
+bool read_algorithm(const state_t *s, const char *how, choice_t *c) {
+    problem_t p;
+    cublasLtMatmulHeuristicResult_t found;
+    const char *at = strstr(how, CODE), *end = strchr(how, '\n');
+    if (!at || (end && at > end)) return false;
+    at += sizeof CODE - 1;
+    for (uint64_t &word : c->algo.data) {
+        char *next;
+        word = strtoull(at, &next, 16);
+        if (next == at) return false;
+        at = next;
+    }
+    if (describe_problem(&c->look, &p) != CUBLAS_STATUS_SUCCESS) return false;
+    cublasStatus_t status =
+        cublasLtMatmulAlgoCheck(s->handle, &p.desc, &p.first, &p.second, &p.out, &p.out, &c->algo, &found);
+    c->workspace = found.workspaceSize;
+    return status == CUBLAS_STATUS_SUCCESS && found.state == CUBLAS_STATUS_SUCCESS && c->workspace <= s->bytes;
+}
+
+void adopt_line(state_t *s, const char *line) {
+    choice_t c;
+    const char *how;
+    memset(&c, 0, sizeof c);
+    if (!read_look(line, &c.look, &how)) return;
+    choice_t *place = place_of(s, &c.look);
+    if (place->order || s->used == FULL) return;
+    c.own = strncmp(how, OWN, sizeof OWN - 1) == 0;
+    if (!c.own && !read_algorithm(s, how, &c)) return;
+    c.order = ++s->used;
+    *place = c;
+}
+
+/* On another number of multiprocessors the heuristic would have chosen otherwise. */
+void describe_kind(state_t *s, int ordinal) {
+    cudaDeviceProp p;
+    if (cudaGetDeviceProperties(&p, ordinal) != cudaSuccess) {
+        (void)cudaGetLastError();
+        strcpy(p.name, "unknown device");
+        p.multiProcessorCount = 0;
+    }
+    snprintf(s->kind, sizeof s->kind, "%.120s, %d multiprocessors, cuBLASLt %zu", p.name, p.multiProcessorCount,
+             cublasLtGetVersion());
 }
 
 } // namespace
@@ -255,6 +338,9 @@ status_t gemm_open(device_t *d) {
         free(s);
         return st_raise(ST_NOMEM, where, "no %zu bytes for the workspace; free memory on the device", bytes);
     }
+    int current = 0;
+    (void)cudaGetDevice(&current);
+    describe_kind(s, current);
     d->gemm = s;
     return ST_OK;
 }
@@ -285,6 +371,7 @@ size_t gemm_describe(const device_t *d, char *text, size_t size) {
     const state_t *s = (const state_t *)d->gemm;
     size_t length = 0;
     if (size) text[0] = 0;
+    if (s && s->used) length = (size_t)snprintf(text, size, "%s\n", s->kind);
     for (int32_t order = 1; s && order <= s->used; order++)
         for (int i = 0; i < TABLE; i++)
             if (s->table[i].order == order) {
@@ -292,4 +379,12 @@ size_t gemm_describe(const device_t *d, char *text, size_t size) {
                 length += (size_t)describe_choice(&s->table[i], room ? text + length : nullptr, room);
             }
     return length;
+}
+
+bool gemm_adopt(device_t *d, const char *text) {
+    state_t *s = (state_t *)d->gemm;
+    size_t kind = s ? strlen(s->kind) : 0;
+    if (!s || strncmp(text, s->kind, kind) != 0 || text[kind] != '\n') return false;
+    for (const char *line = text + kind; line && line[1]; line = strchr(line + 1, '\n')) adopt_line(s, line + 1);
+    return true;
 }

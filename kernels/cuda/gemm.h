@@ -2,7 +2,8 @@
  *
  * Two ways. cuBLASLt, whose algorithm is chosen once for what the product looks like (sizes, strides, types, bias,
  * alignment) by the library's heuristic, with float32 products in float32 (not TF32) and partial sums kept in float and
- * added in a step of their own; a choice depends on nothing but that look, so equal products give equal bits. And an
+ * added in a step of their own; a choice depends on nothing but that look, so equal products give equal bits. Choices
+ * can be written down and taken over by another process, which then has the same bits. And an
  * own tiled kernel (gemm_own.cu) where cuBLASLt has no algorithm (odd strides of bfloat16), where A and B differ in
  * type, and on a device that was never given to gemm_open. No product waits or allocates, so all can be captured.
  *
@@ -35,9 +36,13 @@ void gemm_run(device_t *d, const gemm_t *g);
 /* The first error since gemm_open, with the product's shape. */
 status_t gemm_check(const device_t *d, const char *where);
 
-/* The table of choices as text, one line a product in the order of first use; returns the length it needs without the
- * final zero, as snprintf. */
+/* The table of choices as text: a line with the kind of device and the library's version, then one for each product in
+ * the order of first use, with all that gemm_adopt needs; "" when nothing was chosen. Returns the length it needs
+ * without the final zero, as snprintf. */
 size_t gemm_describe(const device_t *d, char *text, size_t size);
+/* Takes over the choices of such a text for products that d has not met; false, and nothing is done, when it was made
+ * on another kind of device or by another version. What the library does not accept here is chosen anew. */
+bool gemm_adopt(device_t *d, const char *text);
 
 /* The own kernel, whatever the product. */
 void gemm_own(cudaStream_t stream, const gemm_t *g);

@@ -1,6 +1,8 @@
 /* cuBLASLt for kernels compiled for the host: D = alpha op(A) op(B) + beta C (+ bias) in the types that kernels/cuda
- * uses, with sums in float over k in order. What the library would refuse is refused, too; a call that reads or writes
- * outside device memory ends the program where memory is guarded. cublaslt.cpp has the bodies. *local* */
+ * uses, with sums in float. There are two algorithms, which differ in bits: 0 adds over k in order, 1 over each half of
+ * k; the heuristic has the one that CUDA_ON_HOST_ALGORITHM names in the environment, 0 without. CUDA_ON_HOST_CUBLASLT
+ * is the version that the library says it is. What the library would refuse is refused, too; a call that reads or
+ * writes outside device memory ends the program where memory is guarded. cublaslt.cpp has the bodies. *local* */
 #pragma once
 #include <cuda_runtime.h>
 #include <stddef.h>
@@ -101,6 +103,10 @@ cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t h, cublasLtMatmul
                                               cublasLtMatrixLayout_t b, cublasLtMatrixLayout_t c,
                                               cublasLtMatrixLayout_t to, cublasLtMatmulPreference_t p, int wanted,
                                               cublasLtMatmulHeuristicResult_t *results, int *found);
+cublasStatus_t cublasLtMatmulAlgoCheck(cublasLtHandle_t h, cublasLtMatmulDesc_t d, cublasLtMatrixLayout_t a,
+                                       cublasLtMatrixLayout_t b, cublasLtMatrixLayout_t c, cublasLtMatrixLayout_t to,
+                                       const cublasLtMatmulAlgo_t *algo, cublasLtMatmulHeuristicResult_t *result);
+size_t cublasLtGetVersion(void);
 cublasStatus_t cublasLtMatmulAlgoConfigGetAttribute(const cublasLtMatmulAlgo_t *algo,
                                                     cublasLtMatmulAlgoConfigAttributes_t attr, void *value, size_t size,
                                                     size_t *written);

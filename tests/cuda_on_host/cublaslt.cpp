@@ -1,5 +1,6 @@
 #include <cublasLt.h>
 #include <cuda_bf16.h>
+#include <stdlib.h>
 #include <string.h>
 #include <vector>
 
@@ -13,7 +14,16 @@ struct matrix_t {
     std::vector<float> v;
 };
 
-enum { MARK = 0x67726166 }; /* of a chosen algorithm */
+enum { MARK = 0x67726166, ALGORITHMS = 2 }; /* MARK: of a chosen algorithm, whose number follows */
+
+static size_t from_environment(const char *name, size_t otherwise) {
+    const char *text = getenv(name);
+    return text ? strtoul(text, NULL, 10) : otherwise;
+}
+
+size_t cublasLtGetVersion(void) {
+    return from_environment("CUDA_ON_HOST_CUBLASLT", 120000);
+}
 
 const char *cublasLtGetStatusName(cublasStatus_t s) {
     return cublasLtGetStatusString(s);
@@ -149,16 +159,38 @@ cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t h, cublasLtMatmul
     if (!has_algorithm(a) || !has_algorithm(b) || !has_algorithm(to)) return CUBLAS_STATUS_NOT_SUPPORTED;
     results[0] = {};
     results[0].algo.data[0] = MARK;
+    results[0].algo.data[1] = from_environment("CUDA_ON_HOST_ALGORITHM", 0);
+    if (results[0].algo.data[1] >= ALGORITHMS) return CUBLAS_STATUS_INVALID_VALUE;
     results[0].state = CUBLAS_STATUS_SUCCESS;
     *found = 1;
+    return CUBLAS_STATUS_SUCCESS;
+}
+
+static bool is_algorithm(const cublasLtMatmulAlgo_t *algo) {
+    return algo->data[0] == MARK && algo->data[1] < ALGORITHMS;
+}
+
+cublasStatus_t cublasLtMatmulAlgoCheck(cublasLtHandle_t h, cublasLtMatmulDesc_t d, cublasLtMatrixLayout_t a,
+                                       cublasLtMatrixLayout_t b, cublasLtMatrixLayout_t c, cublasLtMatrixLayout_t to,
+                                       const cublasLtMatmulAlgo_t *algo, cublasLtMatmulHeuristicResult_t *result) {
+    *result = {};
+    result->state = CUBLAS_STATUS_NOT_SUPPORTED;
+    if (!h || !is_algorithm(algo)) return CUBLAS_STATUS_INVALID_VALUE;
+    cublasStatus_t s = check_product(d, a, b, c, to);
+    if (s != CUBLAS_STATUS_SUCCESS) return s;
+    if (!has_algorithm(a) || !has_algorithm(b) || !has_algorithm(to)) return CUBLAS_STATUS_NOT_SUPPORTED;
+    result->state = CUBLAS_STATUS_SUCCESS;
     return CUBLAS_STATUS_SUCCESS;
 }
 
 cublasStatus_t cublasLtMatmulAlgoConfigGetAttribute(const cublasLtMatmulAlgo_t *algo,
                                                     cublasLtMatmulAlgoConfigAttributes_t attr, void *value, size_t size,
                                                     size_t *written) {
-    if (algo->data[0] != MARK || size < sizeof(int32_t)) return CUBLAS_STATUS_INVALID_VALUE;
-    const int32_t config = attr == CUBLASLT_ALGO_CONFIG_SPLITK_NUM;
+    if (!is_algorithm(algo) || size < sizeof(int32_t)) return CUBLAS_STATUS_INVALID_VALUE;
+    const int32_t number = (int32_t)algo->data[1];
+    const int32_t config = attr == CUBLASLT_ALGO_CONFIG_ID           ? number
+                           : attr == CUBLASLT_ALGO_CONFIG_SPLITK_NUM ? number + 1
+                                                                     : 0;
     memcpy(value, &config, sizeof config);
     *written = sizeof config;
     return CUBLAS_STATUS_SUCCESS;
@@ -195,17 +227,24 @@ static matrix_t load(const void *p, const cublasLtMatrixLayout &l, bool trans) {
     return m;
 }
 
-static void product(const cublasLtMatmulDesc &d, float alpha, const void *pa, const cublasLtMatrixLayout &la,
-                    const void *pb, const cublasLtMatrixLayout &lb, float beta, const void *pc,
-                    const cublasLtMatrixLayout &lc, void *to, const cublasLtMatrixLayout &lt) {
+/* sum[j] += a[i][k] b[k][j] over k from lo to hi. */
+static void add_products(const matrix_t &a, size_t i, const matrix_t &b, size_t lo, size_t hi,
+                         std::vector<float> &sum) {
+    for (size_t k = lo; k < hi; k++)
+        for (size_t j = 0; j < b.cols; j++) sum[j] += a.v[i * a.cols + k] * b.v[k * b.cols + j];
+}
+
+static void product(const cublasLtMatmulDesc &d, bool halves, float alpha, const void *pa,
+                    const cublasLtMatrixLayout &la, const void *pb, const cublasLtMatrixLayout &lb, float beta,
+                    const void *pc, const cublasLtMatrixLayout &lc, void *to, const cublasLtMatrixLayout &lt) {
     matrix_t a = load(pa, la, d.trans_a), b = load(pb, lb, d.trans_b);
-    std::vector<float> sum(b.cols);
+    const size_t middle = halves ? a.cols / 2 : a.cols;
     for (size_t i = 0; i < a.rows; i++) {
-        for (float &s : sum) s = 0;
-        for (size_t k = 0; k < a.cols; k++)
-            for (size_t j = 0; j < b.cols; j++) sum[j] += a.v[i * a.cols + k] * b.v[k * b.cols + j];
+        std::vector<float> sum(b.cols), rest(b.cols);
+        add_products(a, i, b, 0, middle, sum);
+        add_products(a, i, b, middle, a.cols, rest);
         for (size_t j = 0; j < b.cols; j++) {
-            float v = alpha * sum[j];
+            float v = alpha * (sum[j] + rest[j]);
             if (beta != 0) v += beta * number_at(pc, lc.type, place_of(lc, i, j));
             if (d.epilogue == CUBLASLT_EPILOGUE_BIAS) v += number_at(d.bias, lt.type, i);
             number_put(to, lt.type, place_of(lt, i, j), v);
@@ -220,7 +259,7 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t h, cublasLtMatmulDesc_t d, const 
                               cudaStream_t stream) {
     (void)workspace;
     (void)workspace_bytes;
-    if (!h || !a || !b || !c || !to || (algo && algo->data[0] != MARK)) return CUBLAS_STATUS_INVALID_VALUE;
+    if (!h || !a || !b || !c || !to || (algo && !is_algorithm(algo))) return CUBLAS_STATUS_INVALID_VALUE;
     if (d->epilogue == CUBLASLT_EPILOGUE_BIAS && !d->bias) return CUBLAS_STATUS_INVALID_VALUE;
     cublasStatus_t s = check_product(d, la, lb, lc, lt);
     if (s != CUBLAS_STATUS_SUCCESS) return s;
@@ -229,9 +268,10 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t h, cublasLtMatmulDesc_t d, const 
     cublasLtMatmulDesc desc = *d;
     cublasLtMatrixLayout xa = *la, xb = *lb, xc = *lc, xt = *lt;
     float scale = *(const float *)alpha, keep = *(const float *)beta;
+    const bool halves = algo && algo->data[1] == 1;
     on_host::enqueue(stream, [=] {
         for (int i = 0; i < xt.batches; i++)
-            product(desc, scale, (const char *)a + (size_t)(i * xa.batch_stride) * size_of(xa.type), xa,
+            product(desc, halves, scale, (const char *)a + (size_t)(i * xa.batch_stride) * size_of(xa.type), xa,
                     (const char *)b + (size_t)(i * xb.batch_stride) * size_of(xb.type), xb, keep,
                     (const char *)c + (size_t)(i * xc.batch_stride) * size_of(xc.type), xc,
                     (char *)to + (size_t)(i * xt.batch_stride) * size_of(xt.type), xt);

@@ -30,6 +30,9 @@ status_t products_check(const device_t *d) {
 size_t products_describe(const device_t *d, char *text, size_t size) {
     return gemm_describe(d, text, size);
 }
+bool products_adopt(device_t *d, const char *text) {
+    return gemm_adopt(d, text);
+}
 
 void products_run(device_t *d, const product_case_t *p, double *c) {
     void *block[4];

@@ -23,6 +23,7 @@ void products_run(device_t *d, const product_case_t *p, double *c);
 double product_number(int seed, int i); /* exact in bfloat16 */
 status_t products_check(const device_t *d);
 size_t products_describe(const device_t *d, char *text, size_t size);
+bool products_adopt(device_t *d, const char *text);
 #ifdef __cplusplus
 }
 #endif

@@ -81,7 +81,86 @@ static void test_library(void **state) {
     assert_null(d.gemm);
 }
 
+static const product_case_t first_case = {.m = 5, .n = 7, .k = 3},
+                            second_case = {.m = 8, .n = 16, .k = 24, .tb = true, .bias = true, .bias_type = DT_F32},
+                            odd_case = {.m = 5, .n = 7, .k = 3, .in = DT_BF16, .out = DT_BF16, .ta = true};
+
+static void open_with(device_t *d, const char *algorithm, const char *version) {
+    *d = (device_t){.name = "with a library"};
+    setenv("CUDA_ON_HOST_ALGORITHM", algorithm, 1);
+    setenv("CUDA_ON_HOST_CUBLASLT", version, 1);
+    assert_int_equal(products_open(d), ST_OK);
+}
+
+static void close_with_text(device_t *d, char *text, size_t size) {
+    assert_true(products_describe(d, text, size) < size);
+    assert_int_equal(products_check(d), ST_OK);
+    products_close(d);
+    unsetenv("CUDA_ON_HOST_ALGORITHM");
+    unsetenv("CUDA_ON_HOST_CUBLASLT");
+}
+
+static int count(const char *text, const char *what) {
+    int n = 0;
+    for (; (text = strstr(text, what)); text++) n++;
+    return n;
+}
+
+/* What one process chose is chosen by the next, whatever its library would say. */
+static void test_adopted(void **state) {
+    (void)state;
+    enum { ROOM = 4096 };
+    device_t d;
+    char text[ROOM], again[ROOM];
+    open_with(&d, "1", "7");
+    check(&d, &first_case);
+    check(&d, &second_case);
+    check(&d, &odd_case);
+    close_with_text(&d, text, sizeof text);
+    assert_int_equal(count(text, "algorithm 1 "), 2);
+    assert_int_equal(count(text, "own kernel"), 1);
+    assert_non_null(
+        strstr(text, "cuBLASLt 7\n5 x 7 x 3 NN f32 to f32, strides 3 7 7, aligned to 16 16 16: algorithm 1 "));
+
+    open_with(&d, "0", "7");
+    assert_true(products_adopt(&d, text));
+    check(&d, &second_case);
+    check(&d, &odd_case);
+    check(&d, &first_case);
+    close_with_text(&d, again, sizeof again);
+    assert_string_equal(again, text);
+
+    open_with(&d, "0", "7"); /* what is there stays */
+    check(&d, &second_case);
+    assert_true(products_adopt(&d, text));
+    check(&d, &first_case);
+    close_with_text(&d, again, sizeof again);
+    assert_int_equal(count(again, "algorithm 0 "), 1);
+    assert_int_equal(count(again, "algorithm 1 "), 1);
+
+    open_with(&d, "0", "8"); /* another version */
+    assert_false(products_adopt(&d, text));
+    check(&d, &first_case);
+    close_with_text(&d, again, sizeof again);
+    assert_int_equal(count(again, "algorithm 0 "), 1);
+    assert_int_equal(count(again, "algorithm 1 "), 0);
+
+    /* an algorithm that the library does not know, and lines that are none */
+    char *word = strstr(text, " code 67726166 1 ");
+    assert_non_null(word);
+    word[15] = '9';
+    strcat(text, "5 x 7\n\nnot a product\n8 x 8 x 8 NN f32 to f32, strides 8 8 8, aligned to 16 16 16: algorithm");
+    open_with(&d, "0", "7");
+    assert_true(products_adopt(&d, text));
+    check(&d, &first_case);
+    close_with_text(&d, again, sizeof again);
+    assert_int_equal(count(again, "algorithm 0 "), 1);
+    assert_int_equal(count(again, "algorithm 1 "), 1);
+    assert_int_equal(count(again, "\n"), 4);
+}
+
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_own), cmocka_unit_test(test_library)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_own), cmocka_unit_test(test_library),
+                                       cmocka_unit_test(test_adopted)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -70,6 +70,7 @@ static int set_up(void **state) {
                                   .base_path = "/models/größe",
                                   .method = "lora",
                                   .config_yaml = "model: x\nmethod:\n  type: lora\n",
+                                  .choices = "a device, version 7\nthe first\nthe second\n",
                                   .history = &f->history[0][0],
                                   .n_history = 3};
     *state = f;
@@ -133,6 +134,7 @@ static void assert_same(const fixture_t *f, const checkpoint_t *c) {
     assert_string_equal(m->base_path, f->meta.base_path);
     assert_string_equal(m->method, "lora");
     assert_string_equal(m->config_yaml, f->meta.config_yaml);
+    assert_string_equal(m->choices, f->meta.choices);
     assert_int_equal(m->n_history, 3);
     assert_memory_equal(m->history, f->history, sizeof f->history);
     assert_int_equal(checkpoint_count(c), TENSORS);
@@ -191,11 +193,13 @@ static void empty_history_and_no_tensors(void **state) {
     f->meta.history = NULL;
     f->meta.n_history = 0;
     f->meta.config_yaml = NULL;
+    f->meta.choices = "";
     assert_int_equal(checkpoint_write(f->path, &f->meta, NULL, 0), ST_OK);
     checkpoint_t *c = NULL;
     assert_int_equal(checkpoint_open(f->path, &c), ST_OK);
     assert_int_equal(checkpoint_meta(c)->n_history, 0);
     assert_string_equal(checkpoint_meta(c)->config_yaml, "");
+    assert_null(checkpoint_meta(c)->choices);
     assert_int_equal(checkpoint_count(c), 0);
     checkpoint_close(c);
 }
@@ -416,6 +420,9 @@ static void inspection_is_json(void **state) {
                         "ffffffffffffffff");
     assert_string_equal(json_string_value(json_object_get(json_object_get(root, "rng"), "seed")),
                         "18364758544493064720");
+    json_t *plan = json_object_get(root, "plan");
+    assert_int_equal(json_array_size(plan), 3);
+    assert_string_equal(json_string_value(json_array_get(plan, 2)), "the second");
     json_t *tensors = json_object_get(root, "tensors");
     assert_int_equal(json_array_size(tensors), TENSORS);
     assert_int_equal(json_integer_value(json_object_get(root, "parameters")), 8 + 6 + 24 + 1);

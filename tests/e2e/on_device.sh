@@ -52,6 +52,31 @@ for first in cpu cuda; do
     close "from-$first" lora 1e-5
 done
 
+# The library's algorithms are chosen once: a resume takes over the checkpoint's, so its bits are those of a run that was
+# not interrupted, although the library would choose others now; on another version it says that it chooses anew. All
+# examples are of one length, so that there is no product that was not chosen for at the checkpoint.
+for i in 1 2 3 4 5 6 7 8 9 10 11 12; do echo '{"prompt": "the noun:", "completion": " another tin"}'; done >even.jsonl
+for algorithm in 0 1; do
+    CUDA_ON_HOST_ALGORITHM=$algorithm run "$cuda" algorithm-$algorithm --device cuda data.train=even.jsonl
+done
+h5diff -q algorithm-0/final.h5 algorithm-1/final.h5 /trainable /trainable && die "the algorithms have the same bits"
+for version in 120000 120001; do
+    cp -r algorithm-1 resumed-$version
+    rm resumed-$version/final.h5 resumed-$version/checkpoint-*4.h5
+    CUDA_ON_HOST_CUBLASLT=$version run "$cuda" resumed-$version --device cuda data.train=even.jsonl
+    grep -q 'resumed step 2' resumed-$version.log || { cat resumed-$version.log; die "did not go on"; }
+done
+same algorithm-1/final.h5 resumed-120000/final.h5
+! grep 'chosen anew' resumed-120000.log || die "a checkpoint that fits was not used"
+grep -q 'algorithms are chosen anew' resumed-120001.log || { cat resumed-120001.log; die "another version is not told"; }
+h5diff -q algorithm-1/final.h5 resumed-120001/final.h5 /trainable /trainable && die "another version has the same bits"
+"$graft" inspect resumed-120000/final.h5 >plan
+grep -q '^/plan      chosen on host processor.*cuBLASLt 120000' plan && grep -q '^  .* f32 to f32.*: algorithm 1 ' plan &&
+    [ "$(grep -c ': algorithm 1 ' plan)" = "$("$graft" inspect algorithm-1/checkpoint-2.h5 | grep -c ': algorithm 1 ')" ] ||
+    { head -40 plan; die "the algorithms are not in the checkpoint"; }
+"$graft" inspect algorithm-0/final.h5 | grep -q ': algorithm 0 ' || die "the algorithms of another run"
+! "$graft" inspect lora/final.h5 | grep -q '^/plan' || die "a run on the CPU has a plan"
+
 for command in "eval tiny --adapter lora/final.h5 --data heldout.jsonl" "eval lora --data heldout.jsonl"; do
     "$graft" $command --device cpu >a.json
     "$cuda" $command --device cuda >b.json 2>log || { cat log; die "$command"; }

@@ -32,6 +32,7 @@ typedef struct checkpoint_meta {
     const char *base_path;   /* as configured, absolute */
     const char *method;      /* type of the method */
     const char *config_yaml; /* resolved configuration */
+    const char *choices;     /* of a device's libraries (kernels/device.h); "" or NULL: none */
     const double *history;   /* [n_history, 4]: step, loss, grad_norm, learning_rate */
     int64_t n_history;
 } checkpoint_meta_t;

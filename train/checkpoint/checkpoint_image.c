@@ -33,6 +33,14 @@ static status_t put_model(hid_t file, const checkpoint_meta_t *m) {
     return H5Gclose(g) < 0 ? st_raise(ST_IO, "model", "HDF5 cannot close this group") : ST_OK;
 }
 
+/* Only runs on a device have it. */
+static status_t put_plan(hid_t file, const char *choices) {
+    hid_t g;
+    if (!choices || !choices[0]) return ST_OK;
+    TRY(group(file, "plan", &g));
+    return h5_put_data(g, "choices", H5T_C_S1, 0, NULL, choices, strlen(choices) + 1, NULL);
+}
+
 static status_t put_meta(hid_t file, const checkpoint_meta_t *m) {
     hid_t g;
     const char *yaml = m->config_yaml ? m->config_yaml : "";
@@ -46,6 +54,7 @@ static status_t put_meta(hid_t file, const checkpoint_meta_t *m) {
     TRY(put_model(file, m));
     TRY(group(file, "config", &g));
     TRY(h5_put_data(g, "yaml", H5T_C_S1, 0, NULL, yaml, strlen(yaml) + 1, NULL));
+    TRY(put_plan(file, m->choices));
     TRY(group(file, "sampler", &g));
     TRY(h5_put_i64(g, "sequences", m->sequences));
     TRY(h5_put_text(g, "sequences_units", "sequences consumed"));

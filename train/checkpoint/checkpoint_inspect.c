@@ -2,6 +2,7 @@
 #include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include "train/checkpoint/checkpoint_impl.h"
 
 enum { SHAPE_BYTES = 80, HEX_BYTES = 20 };
@@ -25,6 +26,25 @@ static int64_t parameters(const checkpoint_t *c) {
     return total;
 }
 
+/* Calls row for each line of a text, without its end. */
+static void each_line(const char *text, void (*row)(const char *line, int length, void *arg), void *arg) {
+    for (const char *line = text; line && *line;) {
+        int length = (int)strcspn(line, "\n");
+        row(line, length, arg);
+        line += length + (line[length] == '\n');
+    }
+}
+
+static void print_line(const char *line, int length, void *arg) {
+    bool *first = arg;
+    printf("%s%.*s\n", *first ? "/plan      chosen on " : "  ", length, line);
+    *first = false;
+}
+
+static void append_line(const char *line, int length, void *array) {
+    json_array_append_new(array, json_stringn(line, (size_t)length));
+}
+
 static void print_tree(const char *path, const checkpoint_t *c, bool verify) {
     const checkpoint_meta_t *m = &c->meta;
     char a[HEX_BYTES], b[HEX_BYTES], shape[SHAPE_BYTES];
@@ -34,6 +54,8 @@ static void print_tree(const char *path, const checkpoint_t *c, bool verify) {
     printf("           base fingerprint %s, tokenizer fingerprint %s\n", hex(m->base_fingerprint, a),
            hex(m->tokenizer_fingerprint, b));
     printf("/config    yaml\n");
+    bool first = true;
+    each_line(m->choices, print_line, &first);
     printf("/sampler   sequences %" PRId64 ", epoch %" PRId64 ", data fingerprint %s\n", m->sequences, m->epoch_hint,
            hex(m->data_fingerprint, a));
     printf("/rng       seed %" PRIu64 "\n", m->seed);
@@ -64,12 +86,13 @@ static status_t print_json(const char *path, const checkpoint_t *c) {
     const checkpoint_meta_t *m = &c->meta;
     char base[HEX_BYTES], tokenizer[HEX_BYTES], data[HEX_BYTES], seed[HEX_BYTES + 8];
     snprintf(seed, sizeof seed, "%" PRIu64, m->seed); /* text: JSON numbers lose bits beyond 2^53 */
-    json_t *tensors = json_array();
+    json_t *tensors = json_array(), *plan = json_array();
+    each_line(m->choices, append_line, plan);
     bool whole = true;
     for (int64_t i = 0; i < c->count; i++) whole = json_array_append_new(tensors, tensor_json(c, i)) == 0 && whole;
     json_t *root =
         json_pack("{s:s, s:s, s:i, s:s, s:I, s:I, s:I, s:{s:s, s:s, s:s, s:s, s:s}, s:{s:I, s:I, s:s}, s:{s:s}, s:I, "
-                  "s:s, s:I, s:o}",
+                  "s:s, s:I, s:o, s:o}",
                   "file", path, "format", CHECKPOINT_FORMAT, "format_version", CHECKPOINT_VERSION, "graft_version",
                   c->graft_version, "bytes", (json_int_t)c->file_bytes, "step", (json_int_t)m->step, "tokens",
                   (json_int_t)m->tokens, "model", "family", m->family, "method", m->method, "base_path", m->base_path,
@@ -77,7 +100,7 @@ static status_t print_json(const char *path, const checkpoint_t *c) {
                   hex(m->tokenizer_fingerprint, tokenizer), "sampler", "sequences", (json_int_t)m->sequences, "epoch",
                   (json_int_t)m->epoch_hint, "data_fingerprint", hex(m->data_fingerprint, data), "rng", "seed", seed,
                   "history", (json_int_t)m->n_history, "config", m->config_yaml, "parameters",
-                  (json_int_t)parameters(c), "tensors", tensors);
+                  (json_int_t)parameters(c), "tensors", tensors, "plan", plan);
     if (!root || !whole) {
         json_decref(root);
         return st_raise(ST_INPUT, path, "a text inside is not UTF-8, so it cannot be printed as JSON");

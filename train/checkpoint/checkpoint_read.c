@@ -210,6 +210,16 @@ static status_t read_optimizer(hid_t g, checkpoint_t *c) {
     return ST_OK;
 }
 
+static status_t read_plan(hid_t g, checkpoint_t *c) {
+    int rank;
+    int64_t dim[CHECKPOINT_RANK];
+    uint64_t sum;
+    void *text = NULL;
+    TRY(h5_get_data(g, "choices", H5T_C_S1, &rank, dim, &text, &sum));
+    c->meta.choices = text;
+    return ST_OK;
+}
+
 static status_t read_all(hid_t file, checkpoint_t *c) {
     static const struct {
         const char *group;
@@ -219,7 +229,9 @@ static status_t read_all(hid_t file, checkpoint_t *c) {
         {"history", read_history}, {"trainable", read_trainable}, {"optimizer", read_optimizer}};
     TRY(read_root(file, c));
     for (size_t i = 0; i < sizeof part / sizeof *part; i++) TRY(in_group(file, part[i].group, part[i].read, c));
-    return ST_OK;
+    htri_t planned = H5Lexists(file, "plan", H5P_DEFAULT);
+    if (planned < 0) return st_raise(ST_INPUT, "plan", "cannot be looked up; use another checkpoint");
+    return planned ? in_group(file, "plan", read_plan, c) : ST_OK;
 }
 
 status_t checkpoint_open(const char *path, checkpoint_t **out) {
@@ -262,6 +274,7 @@ void checkpoint_close(checkpoint_t *c) {
     free((char *)c->meta.base_path);
     free((char *)c->meta.method);
     free((char *)c->meta.config_yaml);
+    free((char *)c->meta.choices);
     free((double *)c->meta.history);
     free(c);
 }

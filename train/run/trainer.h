@@ -61,6 +61,7 @@ typedef struct trainer {
     reporter_t *reporter; /* rank 0 only, else NULL */
     strbuf_t config_yaml;
     uint64_t data_fingerprint, tokenizer_fingerprint;
+    bool choices_differ; /* the checkpoint's are of another device or version, so they are made anew */
     /* the state of the run, saved in checkpoints */
     int64_t step, tokens, place; /* updates done, tokens seen, stream place */
     int64_t saved;               /* step of the newest checkpoint */

@@ -206,6 +206,9 @@ static status_t open_reporter(trainer_t *t) {
         reporter_say(t->reporter, "device %s weights %s", t->compute.device->name,
                      t->compute.backend->weight == DT_BF16 ? "bfloat16" : "float32");
     if (t->step) reporter_say(t->reporter, "resumed step %lld", (long long)t->step);
+    if (t->choices_differ)
+        reporter_say(t->reporter, "algorithms are chosen anew: the checkpoint's are of another device or library, and "
+                                  "last bits may differ from a run that was not interrupted");
     return ST_OK;
 }
 

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include "train/run/choices.h"
 #include "train/run/registry.h"
 #include "train/run/sharding.h"
 #include "train/run/trainer.h"
@@ -42,7 +43,7 @@ static status_t describe(trainer_t *t, char **text) {
     return st;
 }
 
-static status_t write_file(trainer_t *t, float *const state[2], const char *name) {
+static status_t write_file(trainer_t *t, float *const state[2], const char *choices, const char *name) {
     checkpoint_tensor_t *rows = NULL;
     char *text = NULL;
     int64_t n = 0;
@@ -66,6 +67,7 @@ static status_t write_file(trainer_t *t, float *const state[2], const char *name
         .base_path = base,
         .method = text,
         .config_yaml = t->config_yaml.data,
+        .choices = choices,
         .history = t->history,
         .n_history = t->n_history,
     };
@@ -82,12 +84,15 @@ done:
 status_t trainer_save(trainer_t *t, const char *name) {
     TRY(trainer_settle(t, 0));
     comm_beat(t->comm, "saving");
-    float *state[2], *copy;
-    status_t gathered = sharding_gather(t->comm, &t->optim, state, &copy);
+    float *state[2], *copy = NULL;
+    char *choices = NULL;
+    status_t gathered = choices_gather(t->comm, t->compute.device, &choices);
+    if (gathered == ST_OK) gathered = sharding_gather(t->comm, &t->optim, state, &copy);
     status_t st = gathered == ST_OK && t->reporter ? reporter_sync(t->reporter) : gathered;
     if (st == ST_OK && comm_rank(t->comm) == 0) st = param_download(&t->loaded.model.params);
-    if (st == ST_OK && comm_rank(t->comm) == 0) st = write_file(t, state, name);
+    if (st == ST_OK && comm_rank(t->comm) == 0) st = write_file(t, state, choices, name);
     free(copy);
+    free(choices);
     TRY(gathered); /* the ranks have agreed on that */
     if (st == ST_OK && !name) t->saved = t->step;
     if (st == ST_OK && t->reporter)
@@ -163,6 +168,8 @@ static status_t restore(trainer_t *t, const checkpoint_t *c, const char *where) 
     TRY(st);
     TRY(sent);
     TRY(param_upload(&t->loaded.model.params));
+    t->choices_differ =
+        t->compute.device && m->choices && m->choices[0] && !device_adopt(t->compute.device, m->choices);
     TRY(buf_calloc(&h, 4 * m->n_history, sizeof(double), "history"));
     if (m->n_history) memcpy(h, m->history, (size_t)(4 * m->n_history) * sizeof(double));
     free(t->history);
