@@ -27,6 +27,7 @@ typedef struct step_result {
     int64_t tokens, n_micro;
     double weight, learning_rate, began;
     double loss, grad_norm, seconds; /* when settled */
+    int64_t bad_micro;               /* likewise: the first one whose loss is no number, -1: none */
 } step_result_t;
 
 typedef struct trainer {

@@ -1,5 +1,6 @@
 /* What steps came to: losses, norms, reports, the history. */
 #include <math.h>
+#include <stdio.h>
 #include <string.h>
 #include <time.h>
 #include "train/run/trainer.h"
@@ -34,6 +35,9 @@ static status_t sum_losses(trainer_t *t, step_result_t *r) {
     TRY(comm_sum_f64(t->comm, loss, r->n_micro));
     for (int64_t m = 0; m < r->n_micro; m++) sum += loss[m];
     r->loss = sum / r->weight;
+    r->bad_micro = -1;
+    for (int64_t m = r->n_micro - 1; m >= 0; m--)
+        if (!isfinite(loss[m])) r->bad_micro = m;
     return ST_OK;
 }
 
@@ -42,10 +46,14 @@ static status_t check(const trainer_t *t, step_result_t *r) {
     const vector_outcome_t *outcome = adamw_outcome(&t->optim, r->step);
     r->grad_norm = outcome->norm;
     if (!outcome->bad) return ST_OK;
+    char where[80] = "";
+    if (r->bad_micro >= 0)
+        snprintf(where, sizeof where, ", first in micro-batch %lld of %lld", (long long)r->bad_micro + 1,
+                 (long long)r->n_micro);
     return st_raise(
         ST_NUMERIC, "training",
-        "step %lld has loss %g and gradient norm %g; nothing was updated; lower learning_rate or look at its data",
-        (long long)r->step, r->loss, r->grad_norm);
+        "step %lld has loss %g%s and gradient norm %g; nothing was updated; lower learning_rate or look at its data",
+        (long long)r->step, r->loss, where, r->grad_norm);
 }
 
 static status_t report(trainer_t *t, const step_result_t *r) {
