@@ -111,11 +111,22 @@ static status_t sums(comm_t *c, const side_t *s, float *v, float *host, int64_t 
 
     for (int64_t i = 0; i < n; i++) host[i] = whole(rank, i);
     TRY(put(s, v, host, n));
-    comm_data_reduce_scatter(s->data, v, n);
+    comm_data_reduce_scatter(s->data, v, n, 0, n);
     comm_data_join(s->data);
     TRY(get(s, host, v, n));
     for (int64_t i = first; i < first + count; i++)
         EXPECT("comm_data_reduce_scatter", host[i] == sum_of_whole(size, i));
+
+    /* in parts, of which the middle one is of several ranks */
+    for (int64_t i = 0; i < n; i++) host[i] = whole(rank, i);
+    TRY(put(s, v, host, n));
+    comm_data_reduce_scatter(s->data, v, n, n - n / 5, n / 5);
+    comm_data_reduce_scatter(s->data, v, n, n / 5, n - n / 5 - n / 5);
+    comm_data_reduce_scatter(s->data, v, n, 0, n / 5);
+    comm_data_join(s->data);
+    TRY(get(s, host, v, n));
+    for (int64_t i = first; i < first + count; i++)
+        EXPECT("comm_data_reduce_scatter in parts", host[i] == sum_of_whole(size, i));
 
     for (int64_t i = 0; i < n; i++)
         if (i < first || i >= first + count) host[i] = -1e9f;

@@ -1,5 +1,6 @@
 #!/bin/sh
-# usage: run_mpi.sh PROGRAM: runs tests/dist/mpi_tree.c on several rank counts, with and without failing ranks.
+# usage: run_mpi.sh TREE BUCKETS: runs tests/dist/mpi_tree.c on several rank counts, with and without failing ranks, and
+# mpi_buckets.c.
 set -u
 program=$1
 . "$(dirname "$0")/expect.sh"
@@ -13,4 +14,6 @@ for who in 0 1; do
     expect 4 5 "graft: error: rank $who: layer 3: the loss is not finite" 3 die $who
     expect 1 7 "rank $who of 3 has made no progress for 2 s, last seen at the place of the hang" 3 hang $who
 done
+program=$2
+for ranks in 1 2 3; do expect 0 60 "^ok $ranks ranks" $ranks; done
 exit $failed

@@ -1,6 +1,6 @@
 #!/bin/sh
-# usage: run_nccl.sh PROGRAM: runs tests/dist/mpi_tree.c on devices: vectors go through NCCL, and its failures end the
-# job with the operation and the place named.
+# usage: run_nccl.sh TREE BUCKETS: runs tests/dist/mpi_tree.c and mpi_buckets.c on devices: vectors go through NCCL, and its
+# failures end the job with the operation and the place named.
 set -u
 program=$1
 . "$(dirname "$0")/expect.sh"
@@ -11,6 +11,9 @@ for ranks in 1 2 3 4; do expect 0 60 "^ok $ranks ranks" $ranks data; done
 CUDA_ON_HOST_LATE=1
 export CUDA_ON_HOST_LATE
 for ranks in 2 3; do expect 0 60 "^ok $ranks ranks" $ranks data; done
+program=$2
+for ranks in 1 2 3; do expect 0 60 "^ok $ranks ranks" $ranks; done
+program=$1
 unset CUDA_ON_HOST_LATE
 
 # one GPU for all: only when that was asked for

@@ -22,6 +22,9 @@ static void host_close(comm_data_t *d) {
 static void none_vector(comm_data_t *d, float *v, int64_t n) {
     (void)d, (void)v, (void)n;
 }
+static void none_scatter(comm_data_t *d, float *v, int64_t n, int64_t at, int64_t count) {
+    (void)d, (void)v, (void)n, (void)at, (void)count;
+}
 static void none_bcast(comm_data_t *d, float *v, int64_t n, int root) {
     (void)d, (void)v, (void)n, (void)root;
 }
@@ -40,7 +43,7 @@ static void none_mark(comm_data_t *d) {
 static const comm_data_ops_t none_ops = {.name = "none",
                                          .close = host_close,
                                          .allreduce = none_vector,
-                                         .reduce_scatter = none_vector,
+                                         .reduce_scatter = none_scatter,
                                          .all_gather = none_vector,
                                          .bcast = none_bcast,
                                          .send = none_send,
@@ -59,11 +62,11 @@ static void must(comm_data_t *d, status_t st) {
 static void host_allreduce(comm_data_t *d, float *v, int64_t n) {
     must(d, d->comm->ops->reduce(d->comm, COMM_SUM_F32, v, n));
 }
-static void host_reduce_scatter(comm_data_t *d, float *v, int64_t n) {
+static void host_reduce_scatter(comm_data_t *d, float *v, int64_t n, int64_t at, int64_t count) {
     for (int rank = 0; rank < d->comm->size; rank++) {
-        int64_t first, count;
-        comm_data_share(n, d->comm->size, rank, &first, &count);
-        must(d, d->comm->ops->reduce_to(d->comm, v + first, count, rank));
+        int64_t first, end;
+        comm_data_part(n, d->comm->size, rank, at, count, &first, &end);
+        must(d, d->comm->ops->reduce_to(d->comm, v + first, end - first, rank));
     }
 }
 static void host_bcast(comm_data_t *d, float *v, int64_t n, int root) {
@@ -126,9 +129,9 @@ void comm_data_allreduce(comm_data_t *d, float *v, int64_t n) {
     assert(n >= 0);
     if (n) d->ops->allreduce(d, v, n);
 }
-void comm_data_reduce_scatter(comm_data_t *d, float *v, int64_t n) {
-    assert(n >= 0);
-    if (n) d->ops->reduce_scatter(d, v, n);
+void comm_data_reduce_scatter(comm_data_t *d, float *v, int64_t n, int64_t at, int64_t count) {
+    assert(at >= 0 && count >= 0 && count <= n - at);
+    if (count) d->ops->reduce_scatter(d, v, n, at, count);
 }
 void comm_data_all_gather(comm_data_t *d, float *v, int64_t n) {
     assert(n >= 0);

@@ -4,7 +4,8 @@
  *
  * With NCCL an operation goes into the communicator's own queue, behind all that the device's queue has been given so
  * far; comm_data_join puts the device's queue behind all operations. In between the device goes on with other work, and
- * the vectors of the operations belong to them. On the host everything is done when a call returns. Nothing waits for
+ * the vectors of the operations belong to them. On the host everything is done when a call returns: MPI moves data
+ * while it is called, so without a thread of its own for it nothing would be gained by not waiting. Nothing waits for
  * the device.
  *
  * Every rank calls the same collectives in the same order. A failure cannot be told to the others in time, so after
@@ -41,12 +42,13 @@ device_t *comm_data_device(const comm_data_t *d);
 void comm_data_share(int64_t n, int size, int rank, int64_t *first, int64_t *count);
 
 /* *collective*, in place. Sums depend on the number of ranks in their last bits.
- * all-reduce: v = the sum over ranks; in buckets of fixed size, so that the first ones are there early.
- * reduce-scatter: this rank's share of v = the sum over ranks; the rest of v has no meaning after it.
+ * all-reduce: v = the sum over ranks.
+ * reduce-scatter: this rank's share of v = the sum over ranks, of which the elements at .. at + count - 1 are done now;
+ *   the others' shares of them have no meaning after it.
  * all-gather: every share of v = that of the rank that it belongs to.
  * broadcast: v = the root's. */
 void comm_data_allreduce(comm_data_t *d, float *v, int64_t n);
-void comm_data_reduce_scatter(comm_data_t *d, float *v, int64_t n);
+void comm_data_reduce_scatter(comm_data_t *d, float *v, int64_t n, int64_t at, int64_t count);
 void comm_data_all_gather(comm_data_t *d, float *v, int64_t n);
 void comm_data_bcast(comm_data_t *d, float *v, int64_t n, int root);
 /* Point to point between two different ranks. All ranks follow one total order of messages (tree_plan.h), so that no

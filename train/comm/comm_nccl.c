@@ -12,7 +12,6 @@
 #include "train/comm/comm_data_impl.h"
 #include "train/comm/comm_impl.h"
 
-#define BUCKET ((int64_t)1 << 24) /* floats of one all-reduce: 64 MiB use the whole bandwidth of any link */
 enum { SPIN_NS = 1000000, NAP_NS = 50000, LOCK_NS = 300000000, BUS_BYTES = 32 };
 
 typedef struct nccl {
@@ -150,15 +149,31 @@ static void nccl_join(comm_data_t *d) {
 
 static void nccl_allreduce(comm_data_t *d, float *v, int64_t n) {
     nccl_t *m = (nccl_t *)d;
-    for (int64_t at = 0; at < n; at += BUCKET) {
-        size_t count = (size_t)(n - at < BUCKET ? n - at : BUCKET);
-        POST(m, "all-reduce", ncclAllReduce(v + at, v + at, count, ncclFloat32, ncclSum, m->comm, m->stream));
-    }
+    POST(m, "all-reduce", ncclAllReduce(v, v, (size_t)n, ncclFloat32, ncclSum, m->comm, m->stream));
 }
 
-/* Equal parts by one collective; what the last rank has beyond its equal part by a second one in the same group. */
-static void nccl_reduce_scatter(comm_data_t *d, float *v, int64_t n) {
+/* A part of the vector is of few ranks, each of which gets what is its own. */
+static void scatter_part(nccl_t *m, float *v, int64_t n, int64_t at, int64_t count) {
+    group_begin(m, "reduce-scatter");
+    for (int rank = 0; rank < m->base.comm->size; rank++) {
+        int64_t first, end;
+        comm_data_part(n, m->base.comm->size, rank, at, count, &first, &end);
+        if (first < end)
+            POST(m, "reduce-scatter",
+                 ncclReduce(v + first, v + first, (size_t)(end - first), ncclFloat32, ncclSum, rank, m->comm,
+                            m->stream));
+    }
+    nccl_end(&m->base);
+}
+
+/* The whole: equal parts by one collective; what the last rank has beyond its equal part by a second one in the same
+ * group. */
+static void nccl_reduce_scatter(comm_data_t *d, float *v, int64_t n, int64_t at, int64_t count) {
     nccl_t *m = (nccl_t *)d;
+    if (count < n) {
+        scatter_part(m, v, n, at, count);
+        return;
+    }
     int last = d->comm->size - 1;
     int64_t first, each, rest;
     comm_data_share(n, d->comm->size, last, &first, &rest);

@@ -8,6 +8,7 @@
 #include "data/stream.h"
 #include "train/comm/comm.h"
 #include "train/config/config.h"
+#include "train/run/buckets.h"
 #include "train/run/loaded.h"
 
 typedef struct stage {
@@ -20,6 +21,7 @@ typedef struct stage {
     stream_t *stream;
     int64_t capacity; /* tokens of a micro-batch, virtual ones counted */
     build_t build;
+    buckets_t buckets; /* of the gradients, for the fast reduction */
 } stage_t;
 
 /* Fills config and goal. *local* */

@@ -104,7 +104,9 @@ static status_t open_tape(trainer_t *t, stage_t *s) {
     int64_t n = s->capacity = capacity(t, s->data, c->global_batch_size);
     build_options_t o = {.tail = TAIL_LOSS, .goal = s->goal, .with_grad = true, .recompute = c->gradient_checkpointing};
     micro_share(&t->loaded.layout, n, &o);
-    return build_open(&t->loaded.model, t->compute.backend, t->loaded.hook, t->loaded.n_method, o, &s->build);
+    TRY(build_open(&t->loaded.model, t->compute.backend, t->loaded.hook, t->loaded.n_method, o, &s->build));
+    buckets_cut(s->build.tape, &t->loaded.model.params, BUCKET_FLOATS, &s->buckets);
+    return ST_OK;
 }
 
 static void set_recording(trainer_t *t) {

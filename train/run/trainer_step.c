@@ -20,7 +20,8 @@ static void keep_loss(trainer_t *t, val_t v, double *to) {
     if (v.id >= 0) device_copy(t->optim.device, to, tape_address(t->now->build.tape, v), sizeof *to);
 }
 
-static status_t run_micro(trainer_t *t, int64_t m, float *grad) {
+/* Forward, and all that backward needs, whose gradients are added to grad. */
+static status_t forward_micro(trainer_t *t, int64_t m, float *grad) {
     build_t *b = &t->now->build;
     TRY(micro_fill(&t->plan, t->now->data, t->step_sequences.sequences, t->step_sequences.first, m, &t->batch));
     comm_beat(t->comm, "forward and backward");
@@ -31,7 +32,6 @@ static status_t run_micro(trainer_t *t, int64_t m, float *grad) {
     keep_loss(t, b->loss, &t->loss_at[2 * m]);
     keep_loss(t, b->more_loss, &t->loss_at[2 * m + 1]);
     t->weights[m] = t->batch.weight_sum;
-    tape_backward(b->tape);
     t->optim.vector->taint(t->optim.device, grad, &t->loss_at[2 * m], 2);
     return ST_OK;
 }
@@ -41,7 +41,8 @@ static status_t gradients_canonical(trainer_t *t) {
     status_t st = tree_begin(t->tree, n);
     tree_share(n, comm_size(t->comm), comm_rank(t->comm), &lo, &hi);
     for (int64_t m = lo; m < hi && st == ST_OK; m++) {
-        st = run_micro(t, m, tree_leaf(t->tree));
+        st = forward_micro(t, m, tree_leaf(t->tree));
+        if (st == ST_OK) tape_backward(t->now->build.tape);
         tree_push(t->tree);
     }
     TRY(comm_agree(t->comm, st));
@@ -51,18 +52,19 @@ static status_t gradients_canonical(trainer_t *t) {
 }
 
 static status_t gradients_fast(trainer_t *t) {
-    int64_t n = t->loaded.model.params.n_trainable, lo, hi;
+    int64_t lo, hi;
     status_t st = ST_OK;
-    device_zero(t->optim.device, t->grad, (size_t)n * sizeof *t->grad);
+    tape_t *tape = t->now->build.tape;
+    device_zero(t->optim.device, t->grad, (size_t)t->loaded.model.params.n_trainable * sizeof *t->grad);
     tree_share(t->plan.pack.n_micro, comm_size(t->comm), comm_rank(t->comm), &lo, &hi);
-    for (int64_t m = lo; m < hi && st == ST_OK; m++) st = run_micro(t, m, t->grad);
+    for (int64_t m = lo; m < hi && st == ST_OK; m++) {
+        if (m > lo)
+            tape_backward(tape); /* the last one's is below, as nothing after it fails before the next agreement */
+        st = forward_micro(t, m, t->grad);
+    }
     TRY(comm_agree(t->comm, st));
     comm_beat(t->comm, "gradient reduction");
-    if (t->optim.is_share)
-        comm_data_reduce_scatter(t->vectors, t->grad, n);
-    else
-        comm_data_allreduce(t->vectors, t->grad, n);
-    comm_data_join(t->vectors);
+    buckets_reduce(&t->now->buckets, lo < hi ? tape : NULL, t->vectors, t->grad, t->optim.is_share);
     return ST_OK;
 }
 

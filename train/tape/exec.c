@@ -1,4 +1,5 @@
 /* Execution: nothing here allocates, looks anything up by name or branches on an op. */
+#include <assert.h>
 #include "train/tape/tape.h"
 #include "train/tape/tape_impl.h"
 
@@ -49,9 +50,28 @@ void tape_run_events(const tape_t *t, int64_t first, int64_t end) {
 
 void tape_forward(tape_t *t) {
     tape_memory_upload(t);
-    tape_run_pass(t, false);
+    tape_run_pass(t, 0, t->n_forward);
 }
 
 void tape_backward(tape_t *t) {
-    tape_run_pass(t, true);
+    tape_run_pass(t, t->n_forward, t->n_event);
+}
+
+int64_t tape_backward_events(const tape_t *t) {
+    return t->n_event - t->n_forward;
+}
+
+int64_t tape_gradient_done(const tape_t *t, int param) {
+    for (int64_t e = t->n_event - 1; e >= t->n_forward; e--) {
+        const tape_event_t *ev = &t->event[e];
+        const tape_node_t *n = &t->node[ev->node];
+        for (int k = 0; ev->kind == EVENT_BACKWARD && k < n->n_in; k++)
+            if (ev->grad_offset[k] >= 0 && t->val[n->in[k]].param == param) return e - t->n_forward + 1;
+    }
+    return 0;
+}
+
+void tape_backward_part(tape_t *t, int64_t first, int64_t end) {
+    assert(first >= 0 && first <= end && end <= tape_backward_events(t));
+    tape_run_pass(t, t->n_forward + first, t->n_forward + end);
 }

@@ -3,20 +3,22 @@
  * is recorded and launched, and so are all after it. A record holds the addresses and sizes of its kernels, nothing of
  * a step: inputs, seed and step number are read from the device's memory, where tape_forward puts them before.
  *
- * Forward and backward are recorded apart, because one forward serves any place for the gradients. Sizes are few
+ * Forward and backward are recorded apart, because one forward serves any place for the gradients, and each part of a
+ * backward pass that is run in parts. Sizes are few
  * (train/run/micro.c pads them); what comes when all places are taken runs op by op. */
 #include <stdio.h>
 #include "train/tape/tape.h"
 #include "train/tape/tape_impl.h"
 
 static bool is_same(const tape_record_t *a, const tape_record_t *b) {
-    return a->backward == b->backward && a->training == b->training && a->grad == b->grad && a->sizes.n == b->sizes.n &&
-           a->sizes.m == b->sizes.m && a->sizes.s == b->sizes.s && a->sizes.p == b->sizes.p;
+    return a->first == b->first && a->end == b->end && a->training == b->training && a->grad == b->grad &&
+           a->sizes.n == b->sizes.n && a->sizes.m == b->sizes.m && a->sizes.s == b->sizes.s && a->sizes.p == b->sizes.p;
 }
 
 /* The record of such a pass. *known: it is not the first one. NULL: there is no place for it. */
-static tape_record_t *find(tape_t *t, bool backward, bool *known) {
-    const tape_record_t r = {backward, t->step.training, t->sizes, backward ? t->grad_blob : NULL, NULL};
+static tape_record_t *find(tape_t *t, int64_t first, int64_t end, bool *known) {
+    const bool backward = first >= t->n_forward;
+    const tape_record_t r = {first, end, t->step.training, t->sizes, backward ? t->grad_blob : NULL, NULL};
     *known = true;
     for (int i = 0; i < t->n_record; i++)
         if (is_same(&t->record[i], &r)) return &t->record[i];
@@ -26,19 +28,16 @@ static tape_record_t *find(tape_t *t, bool backward, bool *known) {
     return &t->record[t->n_record++];
 }
 
-static void run(const tape_t *t, bool backward) {
-    tape_run_events(t, backward ? t->n_forward : 0, backward ? t->n_event : t->n_forward);
-}
-
 static status_t make(const tape_t *t, tape_record_t *r) {
     TRY(device_capture_begin(t->device));
-    run(t, r->backward);
+    tape_run_events(t, r->first, r->end);
     return device_capture_end(t->device, &r->graph);
 }
 
-void tape_run_pass(tape_t *t, bool backward) {
+void tape_run_pass(tape_t *t, int64_t first, int64_t end) {
     bool known = false;
-    tape_record_t *r = t->device && !t->no_records ? find(t, backward, &known) : NULL;
+    if (first == end) return;
+    tape_record_t *r = t->device && !t->no_records ? find(t, first, end, &known) : NULL;
     if (r && known && !r->graph && make(t, r) != ST_OK) {
         fprintf(stderr, "graft: warning: %s; kernels are launched one by one\n", st_message());
         st_clear();
@@ -47,7 +46,7 @@ void tape_run_pass(tape_t *t, bool backward) {
     if (r && r->graph)
         device_launch(t->device, r->graph);
     else
-        run(t, backward);
+        tape_run_events(t, first, end);
 }
 
 void tape_set_recording(tape_t *t, bool on) {

@@ -67,6 +67,12 @@ void tape_set_step(tape_t *t, op_step_t step);
 void tape_set_grad(tape_t *t, void *blob);
 void tape_forward(tape_t *t);
 void tape_backward(tape_t *t);
+/* Backward in parts, in order, which together are all its events: 0 .. tape_backward_events - 1. The bits are those of
+ * one pass. After the first tape_gradient_done events nothing is added any more to the gradient of that parameter; 0:
+ * it has none. */
+int64_t tape_backward_events(const tape_t *t);
+int64_t tape_gradient_done(const tape_t *t, int param);
+void tape_backward_part(tape_t *t, int64_t first, int64_t end);
 /* Memory on the host: of an input, to be written before tape_forward, of a parameter, and without a device of a state
  * or kept value. */
 void *tape_data(const tape_t *t, val_t v);

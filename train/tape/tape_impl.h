@@ -59,12 +59,13 @@ typedef struct tape_segment {
 
 /* Work of a device as it was recorded for one set of sizes; see record.c. */
 typedef struct tape_record {
-    bool backward, training;
+    int64_t first, end; /* its events */
+    bool training;
     tape_sizes_t sizes;
     const void *grad;      /* where a backward pass puts gradients of parameters */
     device_graph_t *graph; /* NULL: such a pass was there once */
 } tape_record_t;
-enum { TAPE_RECORDS = 128 };
+enum { TAPE_RECORDS = 256 };
 
 struct tape {
     const backend_t *backend;
@@ -111,8 +112,8 @@ void tape_memory_upload(tape_t *t);
 
 /* Events first .. end - 1, one by one. */
 void tape_run_events(const tape_t *t, int64_t first, int64_t end);
-/* record.c: all events of a pass, as a whole where it was recorded. */
-void tape_run_pass(tape_t *t, bool backward);
+/* record.c: events first .. end - 1 of a pass, as a whole where they were recorded. */
+void tape_run_pass(tape_t *t, int64_t first, int64_t end);
 /* Recorded passes hold addresses: none is left after this. */
 void tape_forget_records(tape_t *t);
 
