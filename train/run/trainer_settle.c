@@ -41,6 +41,11 @@ static status_t sum_losses(trainer_t *t, step_result_t *r) {
     return ST_OK;
 }
 
+/* A NaN's sign says nothing, and processors and devices give it differently. */
+static double plain(double x) {
+    return isnan(x) ? (double)NAN : x;
+}
+
 /* Every rank has the same numbers here. */
 static status_t check(const trainer_t *t, step_result_t *r) {
     const vector_outcome_t *outcome = adamw_outcome(&t->optim, r->step);
@@ -53,7 +58,7 @@ static status_t check(const trainer_t *t, step_result_t *r) {
     return st_raise(
         ST_NUMERIC, "training",
         "step %lld has loss %g%s and gradient norm %g; nothing was updated; lower learning_rate or look at its data",
-        (long long)r->step, r->loss, where, r->grad_norm);
+        (long long)r->step, plain(r->loss), where, plain(r->grad_norm));
 }
 
 static status_t report(trainer_t *t, const step_result_t *r) {
