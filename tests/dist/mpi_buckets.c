@@ -89,7 +89,7 @@ static status_t run(side_t *s, device_t *d) {
 }
 
 int main(void) {
-    side_t s = {NULL};
+    side_t s = {.c = NULL};
     device_t *d = NULL;
     char why[160];
     status_t st = comm_open(&s.c);
