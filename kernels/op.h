@@ -31,11 +31,12 @@ typedef struct op_step {
 } op_step_t;
 
 /* Everything one execution of an op reads and writes. Gradients of an input are wanted when gin[i].data is not NULL;
- * acc[i] tells whether to add to it or to overwrite it. Only out[0] has a gradient (gout); out[1...] are kept for
- * backward. An in-place op may find out[0].data == in[i].data, a pass-through gin[i].data == gout.data. */
+ * acc[i] tells whether to add to it or to overwrite it. out[0] has a gradient (gout), and out[1] of an op that says so
+ * (gout1); other outputs are kept for backward. Of two gradients one may be absent: its data is NULL, its shape is
+ * there. An in-place op may find out[0].data == in[i].data, a pass-through gin[i].data == gout.data. */
 typedef struct op_io {
     view_t in[OP_MAX_IN], out[OP_MAX_OUT];
-    view_t gin[OP_MAX_IN], gout;
+    view_t gin[OP_MAX_IN], gout, gout1;
     bool acc[OP_MAX_IN];
     bool want_grad; /* forward: a backward will follow, so the outputs kept for it are needed */
     void *scratch;
@@ -63,6 +64,7 @@ typedef struct op_def {
     uint32_t remake, remake_reads;
     int inplace;     /* the input whose buffer out[0] may take over, -1: none */
     int passthrough; /* the input whose gradient may share gout's buffer, -1: none */
+    bool second;     /* out[1] has a gradient, too */
     /* Sets rank, dims and dtype of every output; in[].data may be NULL. First dims may be unknown step sizes, for which
      * the tape puts large numbers (train/tape/tape.c): they are compared and passed on, never computed with beyond +-1.
      * Says by name what is wrong. */

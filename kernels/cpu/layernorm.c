@@ -1,6 +1,7 @@
+/* layernorm, and add_layernorm from the same rows. */
 #include "kernels/ops/layernorm.h"
 #include <math.h>
-#include "kernels/cpu/cpu.h"
+#include "kernels/cpu/add_norm.h"
 
 enum { COLUMNS = 64 };
 
@@ -63,18 +64,55 @@ static void column_sums(const op_io_t *io, int64_t first, int64_t count) {
         db[first + i] = (float)(io->acc[LAYERNORM_B] ? (double)db[first + i] + b_sum[i] : b_sum[i]);
 }
 
+static void weight_gradients(const op_io_t *io) {
+    int64_t d = io->gout.dim[1];
+    if (!io->gin[LAYERNORM_W].data && !io->gin[LAYERNORM_B].data) return;
+#pragma omp parallel for schedule(static)
+    for (int64_t t = 0; t < cpu_parts(d, COLUMNS); t++) column_sums(io, t * COLUMNS, cpu_min(COLUMNS, d - t * COLUMNS));
+}
+
 void cpu_layernorm_bwd(const op_io_t *io) {
     const float *x = io->in[LAYERNORM_X].data, *w = io->in[LAYERNORM_W].data, *stat = io->out[LAYERNORM_STAT].data;
     const float *dy = io->gout.data;
     float *dx = io->gin[LAYERNORM_X].data;
     int64_t rows = io->gout.dim[0], d = io->gout.dim[1];
-    if (io->gin[LAYERNORM_W].data || io->gin[LAYERNORM_B].data) {
-#pragma omp parallel for schedule(static)
-        for (int64_t t = 0; t < cpu_parts(d, COLUMNS); t++)
-            column_sums(io, t * COLUMNS, cpu_min(COLUMNS, d - t * COLUMNS));
-    }
+    weight_gradients(io);
     if (!dx) return;
 #pragma omp parallel for schedule(static)
     for (int64_t n = 0; n < rows; n++)
         layernorm_gradient_row(dx + n * d, io->acc[LAYERNORM_X], dy + n * d, x + n * d, w, stat + 2 * n, d);
+}
+
+void cpu_add_layernorm_fwd(const op_io_t *io) {
+    const op_io_t norm = add_norm_inner(io);
+    const layernorm_attr_t *at = io->attr;
+    const float *a = io->in[ADD_NORM_A].data, *b = io->in[ADD_NORM_B].data;
+    const float *w = norm.in[LAYERNORM_W].data, *bias = norm.in[LAYERNORM_B].data;
+    float *s = io->out[ADD_NORM_S].data, *y = norm.out[LAYERNORM_Y].data, *stat = norm.out[LAYERNORM_STAT].data;
+    int64_t rows = norm.in[LAYERNORM_X].dim[0], d = norm.in[LAYERNORM_X].dim[1];
+#pragma omp parallel for schedule(static)
+    for (int64_t n = 0; n < rows; n++) {
+        add_norm_sum(s + n * d, a + n * d, b + n * d, d);
+        layernorm_row(y + n * d, stat + 2 * n, s + n * d, w, bias, d, at->eps);
+    }
+}
+
+void cpu_add_layernorm_bwd(const op_io_t *io) {
+    const op_io_t norm = add_norm_inner(io);
+    const float *s = norm.in[LAYERNORM_X].data, *w = norm.in[LAYERNORM_W].data, *stat = norm.out[LAYERNORM_STAT].data;
+    const float *dy = norm.gout.data;
+    int64_t rows = norm.gout.dim[0], d = norm.gout.dim[1];
+    weight_gradients(&norm);
+    if (!dy) cpu_add_bwd(io);
+    if (!dy || (!io->gin[ADD_NORM_A].data && !io->gin[ADD_NORM_B].data)) return;
+#pragma omp parallel for schedule(static)
+    for (int64_t n = 0; n < rows; n++) {
+        float *ds = add_norm_begin(io, n);
+        layernorm_gradient_row(ds, io->gout.data != NULL, dy + n * d, s + n * d, w, stat + 2 * n, d);
+        add_norm_end(io, n, ds);
+    }
+}
+
+size_t cpu_add_layernorm_scratch(const op_io_t *io) {
+    return add_norm_scratch(io);
 }

@@ -1,24 +1,22 @@
-/* Which rows threads have and what the floor is: kernels/cuda/norm.cuh. The variance is a second pass over what is
- * held, as on the CPU: no difference of squares. */
+/* layernorm and add_layernorm. Which rows threads have, launches and what the floor is: kernels/cuda/norm.cuh. The
+ * variance is a second pass over what is held, as on the CPU: no difference of squares. */
 #include "kernels/cuda/norm.cuh"
 extern "C" {
 #include "kernels/ops/layernorm.h"
 }
 
-enum { FORWARD = 4, BACKWARD = 2 }; /* pieces held */
-
-template <bool PACKED, class T, class W>
+template <bool ADD, bool PACKED, class T, class W>
 static __global__ void __launch_bounds__(NORM_THREADS, 1)
-    layernorm_kernel(int warps, int64_t rows, int64_t d, float eps, const T *x, const W *w, const W *b, T *y,
+    layernorm_kernel(int warps, int64_t rows, int64_t d, float eps, norm_from_t<T> from, const W *w, const W *b, T *y,
                      float *stat) {
     SHARED(float, part, 32);
     norm_part_t p = norm_part(warps, d);
     if (p.row >= rows) return;
-    x += p.row * d;
+    const T *x = from.x + p.row * d;
     y += p.row * d;
     float held[FORWARD][EIGHT], sum = 0;
     auto add = [&](int64_t at, float(&v)[EIGHT]) {
-        norm_load<PACKED>(p, x, at, v);
+        norm_read<ADD, PACKED>(p, from, at, v);
 #pragma unroll
         for (int i = 0; i < EIGHT; i++) sum += v[i];
     };
@@ -64,16 +62,15 @@ static __global__ void __launch_bounds__(NORM_THREADS, 1)
     }
 }
 
-template <bool PACKED, class T, class W>
+template <bool ADD, bool PACKED, class T, class W>
 static __global__ void __launch_bounds__(NORM_THREADS, 1)
     layernorm_gradient(int warps, int64_t rows, int64_t d, const T *dy, const T *x, const W *w, const float *stat,
-                       bool acc, T *dx) {
+                       norm_into_t<T> into) {
     SHARED(float, part, 32);
     norm_part_t p = norm_part(warps, d);
     if (p.row >= rows) return;
     x += p.row * d;
     dy += p.row * d;
-    dx += p.row * d;
     float hats[BACKWARD][EIGHT], gs[BACKWARD][EIGHT], g_sum = 0, gx_sum = 0;
     float mean = stat[2 * p.row], r = stat[2 * p.row + 1];
     auto load = [&](int64_t at, float(&hat)[EIGHT], float(&g)[EIGHT]) { /* xhat and g = dy w */
@@ -109,7 +106,7 @@ static __global__ void __launch_bounds__(NORM_THREADS, 1)
     auto store = [&](int64_t at, const float(&hat)[EIGHT], float(&g)[EIGHT]) {
 #pragma unroll
         for (int i = 0; i < EIGHT; i++) g[i] = r * (g[i] - g_mean - hat[i] * gx_mean);
-        norm_store<PACKED>(p, dx, at, acc, g);
+        norm_write<ADD, PACKED>(p, into, at, g);
     };
     norm_pieces<BACKWARD>(
         p, [&](int64_t at, int k) { store(at, hats[k], gs[k]); },
@@ -139,55 +136,35 @@ template <class T> struct layernorm_terms_t {
     }
 };
 
+namespace {
+struct layernorm_t {
+    using attr_t = layernorm_attr_t;
+    template <class T> using terms_t = layernorm_terms_t<T>;
+    enum { SUMS = 2 };
+    NORM_KERNELS(layernorm_kernel, layernorm_gradient)
+};
+} // namespace
+
 size_t cuda_layernorm_scratch(const op_io_t *io) {
-    return column_sums_scratch(io->in[LAYERNORM_X].dim[0], io->in[LAYERNORM_X].dim[1], 2);
+    return norm_scratch<layernorm_t>(io);
 }
 
 void cuda_layernorm_fwd(const op_io_t *io) {
-    int64_t rows = io->out[0].dim[0], d = io->out[0].dim[1];
-    norm_grid_t g = norm_grid(rows, d, FORWARD);
-    float eps = (float)((const layernorm_attr_t *)io->attr)->eps;
-    with_real(io->out[0].dtype, [&](auto one) {
-        with_real(io->in[LAYERNORM_W].dtype, [&](auto other) {
-            using T = decltype(one);
-            using W = decltype(other);
-            const T *x = (const T *)io->in[LAYERNORM_X].data;
-            const W *w = (const W *)io->in[LAYERNORM_W].data, *b = (const W *)io->in[LAYERNORM_B].data;
-            T *y = (T *)io->out[LAYERNORM_Y].data;
-            bool packed = is_packed(x, w, b, y) && d % EIGHT == 0;
-            launch(cuda_stream(io), g.grid, g.threads, 0,
-                   packed ? layernorm_kernel<true, T, W> : layernorm_kernel<false, T, W>, g.warps, rows, d, eps, x, w,
-                   b, y, (float *)io->out[LAYERNORM_STAT].data);
-        });
-    });
-}
-
-template <class T> static void weight_gradients(const op_io_t *io) {
-    int64_t rows = io->gout.dim[0], d = io->gout.dim[1];
-    float *const g[] = {(float *)io->gin[LAYERNORM_W].data, (float *)io->gin[LAYERNORM_B].data};
-    const bool acc[] = {io->acc[LAYERNORM_W], io->acc[LAYERNORM_B]};
-    const T *dy = (const T *)io->gout.data, *x = g[0] ? (const T *)io->in[LAYERNORM_X].data : NULL;
-    layernorm_terms_t<T> terms = {dy, x, (const float *)io->out[LAYERNORM_STAT].data, d,
-                                  is_packed(dy, x) && d % EIGHT == 0};
-    if (g[0] || g[1]) column_sums<2>(cuda_stream(io), rows, d, terms, io->scratch, g, acc);
+    norm_forward<layernorm_t, false>(io);
 }
 
 void cuda_layernorm_bwd(const op_io_t *io) {
-    int64_t rows = io->gout.dim[0], d = io->gout.dim[1];
-    norm_grid_t g = norm_grid(rows, d, BACKWARD);
-    with_real(io->gout.dtype, [&](auto one) {
-        using T = decltype(one);
-        weight_gradients<T>(io);
-        if (!io->gin[LAYERNORM_X].data) return;
-        with_real(io->in[LAYERNORM_W].dtype, [&](auto other) {
-            using W = decltype(other);
-            const T *dy = (const T *)io->gout.data, *x = (const T *)io->in[LAYERNORM_X].data;
-            const W *w = (const W *)io->in[LAYERNORM_W].data;
-            T *dx = (T *)io->gin[LAYERNORM_X].data;
-            bool packed = is_packed(dy, x, w, dx) && d % EIGHT == 0;
-            launch(cuda_stream(io), g.grid, g.threads, 0,
-                   packed ? layernorm_gradient<true, T, W> : layernorm_gradient<false, T, W>, g.warps, rows, d, dy, x,
-                   w, (const float *)io->out[LAYERNORM_STAT].data, io->acc[LAYERNORM_X], dx);
-        });
-    });
+    norm_backward<layernorm_t, false>(io);
+}
+
+size_t cuda_add_layernorm_scratch(const op_io_t *io) {
+    return norm_scratch<layernorm_t>(io);
+}
+
+void cuda_add_layernorm_fwd(const op_io_t *io) {
+    norm_forward<layernorm_t, true>(io);
+}
+
+void cuda_add_layernorm_bwd(const op_io_t *io) {
+    norm_backward<layernorm_t, true>(io);
 }

@@ -1,18 +1,17 @@
-/* Which rows threads have and what the floor is: kernels/cuda/norm.cuh. */
+/* rmsnorm and add_rmsnorm. Which rows threads have, launches and what the floor is: kernels/cuda/norm.cuh. */
 #include "kernels/cuda/norm.cuh"
 extern "C" {
 #include "kernels/ops/rmsnorm.h"
 }
 
-enum { FORWARD = 4, BACKWARD = 2 }; /* pieces held */
-
-template <bool PACKED, class T, class W>
+template <bool ADD, bool PACKED, class T, class W>
 static __global__ void __launch_bounds__(NORM_THREADS, 1)
-    rmsnorm_kernel(int warps, int64_t rows, int64_t d, float eps, const T *x, const W *w, T *y, float *rstd) {
+    rmsnorm_kernel(int warps, int64_t rows, int64_t d, float eps, norm_from_t<T> from, const W *w, const W *, T *y,
+                   float *rstd) {
     SHARED(float, part, 32);
     norm_part_t p = norm_part(warps, d);
     if (p.row >= rows) return;
-    x += p.row * d;
+    const T *x = from.x + p.row * d;
     y += p.row * d;
     float held[FORWARD][EIGHT], sum = 0;
     auto square = [&](const float(&v)[EIGHT]) {
@@ -22,12 +21,12 @@ static __global__ void __launch_bounds__(NORM_THREADS, 1)
     norm_pieces<FORWARD>(
         p,
         [&](int64_t at, int k) {
-            norm_load<PACKED>(p, x, at, held[k]);
+            norm_read<ADD, PACKED>(p, from, at, held[k]);
             square(held[k]);
         },
         [&](int64_t at) {
             float v[EIGHT];
-            norm_load<PACKED>(p, x, at, v);
+            norm_read<ADD, PACKED>(p, from, at, v);
             square(v);
         });
     float r = 1.0f / sqrtf(norm_sum(warps, sum, part) / (float)d + eps);
@@ -48,16 +47,15 @@ static __global__ void __launch_bounds__(NORM_THREADS, 1)
     if (p.first == 0) rstd[p.row] = r;
 }
 
-template <bool PACKED, class T, class W>
+template <bool ADD, bool PACKED, class T, class W>
 static __global__ void __launch_bounds__(NORM_THREADS, 1)
     rmsnorm_gradient(int warps, int64_t rows, int64_t d, const T *dy, const T *x, const W *w, const float *rstd,
-                     bool acc, T *dx) {
+                     norm_into_t<T> into) {
     SHARED(float, part, 32);
     norm_part_t p = norm_part(warps, d);
     if (p.row >= rows) return;
     x += p.row * d;
     dy += p.row * d;
-    dx += p.row * d;
     float xs[BACKWARD][EIGHT], gs[BACKWARD][EIGHT], sum = 0, r = rstd[p.row];
     auto load = [&](int64_t at, float(&a)[EIGHT], float(&g)[EIGHT]) { /* x and g = dy w */
                                                                       float weight[EIGHT];
@@ -86,7 +84,7 @@ static __global__ void __launch_bounds__(NORM_THREADS, 1)
     auto store = [&](int64_t at, const float(&a)[EIGHT], float(&g)[EIGHT]) {
 #pragma unroll
         for (int i = 0; i < EIGHT; i++) g[i] = r * (g[i] - a[i] * mean);
-        norm_store<PACKED>(p, dx, at, acc, g);
+        norm_write<ADD, PACKED>(p, into, at, g);
     };
     norm_pieces<BACKWARD>(
         p, [&](int64_t at, int k) { store(at, xs[k], gs[k]); },
@@ -112,55 +110,35 @@ template <class T> struct rmsnorm_terms_t {
     }
 };
 
+namespace {
+struct rmsnorm_t {
+    using attr_t = rmsnorm_attr_t;
+    template <class T> using terms_t = rmsnorm_terms_t<T>;
+    enum { SUMS = 1 };
+    NORM_KERNELS(rmsnorm_kernel, rmsnorm_gradient)
+};
+} // namespace
+
 size_t cuda_rmsnorm_scratch(const op_io_t *io) {
-    return column_sums_scratch(io->in[RMSNORM_X].dim[0], io->in[RMSNORM_X].dim[1], 1);
+    return norm_scratch<rmsnorm_t>(io);
 }
 
 void cuda_rmsnorm_fwd(const op_io_t *io) {
-    int64_t rows = io->out[0].dim[0], d = io->out[0].dim[1];
-    norm_grid_t g = norm_grid(rows, d, FORWARD);
-    float eps = (float)((const rmsnorm_attr_t *)io->attr)->eps;
-    with_real(io->out[0].dtype, [&](auto one) {
-        with_real(io->in[RMSNORM_W].dtype, [&](auto other) {
-            using T = decltype(one);
-            using W = decltype(other);
-            const T *x = (const T *)io->in[RMSNORM_X].data;
-            const W *w = (const W *)io->in[RMSNORM_W].data;
-            T *y = (T *)io->out[RMSNORM_Y].data;
-            bool packed = is_packed(x, w, y) && d % EIGHT == 0;
-            launch(cuda_stream(io), g.grid, g.threads, 0,
-                   packed ? rmsnorm_kernel<true, T, W> : rmsnorm_kernel<false, T, W>, g.warps, rows, d, eps, x, w, y,
-                   (float *)io->out[RMSNORM_RSTD].data);
-        });
-    });
-}
-
-template <class T> static void weight_gradient(const op_io_t *io) {
-    int64_t rows = io->gout.dim[0], d = io->gout.dim[1];
-    const T *dy = (const T *)io->gout.data, *x = (const T *)io->in[RMSNORM_X].data;
-    float *const g[] = {(float *)io->gin[RMSNORM_W].data};
-    const bool acc[] = {io->acc[RMSNORM_W]};
-    rmsnorm_terms_t<T> terms = {dy, x, (const float *)io->out[RMSNORM_RSTD].data, d,
-                                is_packed(dy, x) && d % EIGHT == 0};
-    if (g[0]) column_sums<1>(cuda_stream(io), rows, d, terms, io->scratch, g, acc);
+    norm_forward<rmsnorm_t, false>(io);
 }
 
 void cuda_rmsnorm_bwd(const op_io_t *io) {
-    int64_t rows = io->gout.dim[0], d = io->gout.dim[1];
-    norm_grid_t g = norm_grid(rows, d, BACKWARD);
-    with_real(io->gout.dtype, [&](auto one) {
-        using T = decltype(one);
-        weight_gradient<T>(io);
-        if (!io->gin[RMSNORM_X].data) return;
-        with_real(io->in[RMSNORM_W].dtype, [&](auto other) {
-            using W = decltype(other);
-            const T *dy = (const T *)io->gout.data, *x = (const T *)io->in[RMSNORM_X].data;
-            const W *w = (const W *)io->in[RMSNORM_W].data;
-            T *dx = (T *)io->gin[RMSNORM_X].data;
-            bool packed = is_packed(dy, x, w, dx) && d % EIGHT == 0;
-            launch(cuda_stream(io), g.grid, g.threads, 0,
-                   packed ? rmsnorm_gradient<true, T, W> : rmsnorm_gradient<false, T, W>, g.warps, rows, d, dy, x, w,
-                   (const float *)io->out[RMSNORM_RSTD].data, io->acc[RMSNORM_X], dx);
-        });
-    });
+    norm_backward<rmsnorm_t, false>(io);
+}
+
+size_t cuda_add_rmsnorm_scratch(const op_io_t *io) {
+    return norm_scratch<rmsnorm_t>(io);
+}
+
+void cuda_add_rmsnorm_fwd(const op_io_t *io) {
+    norm_forward<rmsnorm_t, true>(io);
+}
+
+void cuda_add_rmsnorm_bwd(const op_io_t *io) {
+    norm_backward<rmsnorm_t, true>(io);
 }

@@ -21,7 +21,9 @@ void tape_set_sizes(tape_t *t, tape_sizes_t sizes) {
             if (t->event[e].kind == EVENT_BACKWARD && io->gin[k].rank) resize(&io->gin[k], shape, sizes);
         }
         for (int k = 0; k < n->def->n_out; k++) resize(&io->out[k], &t->val[n->out[k]].shape, sizes);
-        if (t->event[e].kind == EVENT_BACKWARD) resize(&io->gout, &t->val[n->out[0]].shape, sizes);
+        if (t->event[e].kind != EVENT_BACKWARD) continue;
+        resize(&io->gout, &t->val[n->out[0]].shape, sizes);
+        if (n->def->second) resize(&io->gout1, &t->val[n->out[1]].shape, sizes);
     }
 }
 

@@ -21,10 +21,11 @@ static void mark_needs(tape_t *t) {
         for (int k = 0; k < n->n_in; k++)
             if (n->in[k] >= 0 && (n->def->differentiable >> k & 1) && t->val[n->in[k]].needs_grad) n->needs_grad = true;
         t->val[n->out[0]].needs_grad = n->needs_grad;
+        if (n->def->second) t->val[n->out[1]].needs_grad = n->needs_grad;
     }
 }
 
-/* A node's backward runs when it needs gradients and its output reaches a loss through such nodes. */
+/* A node's backward runs when it needs gradients and an output of it that has one reaches a loss through such nodes. */
 static void mark_wanted(plan_t *p) {
     tape_t *t = p->t;
     for (int64_t i = 0; i < t->n_node; i++) p->wanted[i] = t->val[t->node[i].out[0]].loss && t->node[i].needs_grad;
@@ -34,7 +35,7 @@ static void mark_wanted(plan_t *p) {
         for (int k = 0; k < n->n_in; k++) {
             if (n->in[k] < 0 || !(n->def->differentiable >> k & 1)) continue;
             const tape_val_t *v = &t->val[n->in[k]];
-            if (v->kind == VAL_NODE && v->needs_grad && v->out == 0) p->wanted[v->node] = true;
+            if (v->kind == VAL_NODE && v->needs_grad) p->wanted[v->node] = true;
         }
     }
 }
@@ -311,6 +312,16 @@ static void *value_data(const tape_t *t, const tape_val_t *v, int instance) {
     return v->buffer[instance] < 0 ? NULL : (char *)t->arena + t->buffer[v->buffer[instance]].offset;
 }
 
+/* The gradient of an output; no data where none arrives. */
+static view_t gradient_of(const tape_t *t, const tape_val_t *v) {
+    view_t g = v->shape;
+    if (v->grad >= 0)
+        g.data = (char *)t->arena + t->buffer[v->grad].offset;
+    else if (v->loss)
+        g.data = (void *)(uintptr_t)tape_memory_loss_grad(t);
+    return g;
+}
+
 static void bind(tape_t *t, tape_event_t *e) {
     const tape_node_t *n = &t->node[e->node];
     op_io_t *io = &e->io;
@@ -331,10 +342,8 @@ static void bind(tape_t *t, tape_event_t *e) {
         if (e->kind != EVENT_BACKWARD || (reads & NEED_OUT(k))) io->out[k].data = value_data(t, v, instance);
     }
     if (e->kind == EVENT_BACKWARD) {
-        const tape_val_t *v = &t->val[n->out[0]];
-        io->gout = v->shape;
-        io->gout.data = v->grad >= 0 ? (void *)((char *)t->arena + t->buffer[v->grad].offset)
-                                     : (void *)(uintptr_t)tape_memory_loss_grad(t);
+        io->gout = gradient_of(t, &t->val[n->out[0]]);
+        if (n->def->second) io->gout1 = gradient_of(t, &t->val[n->out[1]]);
     }
     io->attr = n->attr;
     io->step = &t->step;

@@ -25,6 +25,7 @@ static void move_events(tape_t *t, const move_t *m) {
         }
         for (int k = 0; k < n->def->n_out; k++) move(m, &io->out[k]);
         move(m, &io->gout);
+        move(m, &io->gout1);
     }
 }
 
