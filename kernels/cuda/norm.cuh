@@ -71,16 +71,16 @@ template <class T> struct norm_from_t {
 template <bool ADD, bool PACKED, class T>
 __device__ __forceinline__ void norm_read(const norm_part_t &p, const norm_from_t<T> &from, int64_t at,
                                           float (&v)[EIGHT]) {
-    if (!ADD) {
-        norm_load<PACKED>(p, from.x + p.row * p.d, at, v);
-        return;
-    }
-    float w[EIGHT];
-    norm_load<PACKED>(p, from.a + p.row * p.d, at, v);
-    norm_load<PACKED>(p, from.b + p.row * p.d, at, w);
+    if constexpr (ADD) {
+        float w[EIGHT];
+        norm_load<PACKED>(p, from.a + p.row * p.d, at, v);
+        norm_load<PACKED>(p, from.b + p.row * p.d, at, w);
 #pragma unroll
-    for (int i = 0; i < EIGHT; i++) v[i] = to_float(from_float<T>(v[i] + w[i]));
-    norm_store<PACKED>(p, from.s + p.row * p.d, at, false, v);
+        for (int i = 0; i < EIGHT; i++) v[i] = to_float(from_float<T>(v[i] + w[i]));
+        norm_store<PACKED>(p, from.s + p.row * p.d, at, false, v);
+    } else {
+        norm_load<PACKED>(p, from.x + p.row * p.d, at, v);
+    }
 }
 
 /* Where the gradient of x goes: to dx, or with a sum to da and db, of which one may be absent. Before that `start`, if
@@ -100,19 +100,14 @@ __device__ __forceinline__ void norm_write(const norm_part_t &p, const norm_into
 #pragma unroll
         for (int i = 0; i < EIGHT; i++) g[i] = v[i] + g[i];
     }
-    if (!ADD) {
-        norm_store<PACKED>(p, into.da + p.row * p.d, at, false, g);
-        return;
-    }
+    if constexpr (ADD) {
 #pragma unroll
-    for (int i = 0; i < EIGHT; i++) g[i] = to_float(from_float<T>(g[i]));
-    if (into.da) norm_store<PACKED>(p, into.da + p.row * p.d, at, into.acc_a, g);
-    if (into.db) norm_store<PACKED>(p, into.db + p.row * p.d, at, into.acc_b, g);
-}
-
-/* The sum over the threads of a row. */
-__device__ __forceinline__ float norm_sum(int warps, float v, shared_t<float> part) {
-    return warps ? warp_sum(v) : block_sum(v, part);
+        for (int i = 0; i < EIGHT; i++) g[i] = to_float(from_float<T>(g[i]));
+        if (into.da) norm_store<PACKED>(p, into.da + p.row * p.d, at, into.acc_a, g);
+        if (into.db) norm_store<PACKED>(p, into.db + p.row * p.d, at, into.acc_b, g);
+    } else {
+        norm_store<PACKED>(p, into.da + p.row * p.d, at, false, g);
+    }
 }
 
 /* The launch for rows of d numbers. */

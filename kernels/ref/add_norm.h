@@ -13,7 +13,7 @@ static inline void add_norm_forward(const op_io_t *io, op_fn norm) {
 /* The gradient of s is summed in scratch [N,d]. */
 static inline void add_norm_backward(const op_io_t *io, op_fn norm) {
     op_io_t inner = add_norm_inner(io), sum = *io;
-    if (io->gout1.data) {
+    if (io->gout1.data && (io->gin[ADD_NORM_A].data || io->gin[ADD_NORM_B].data)) {
         if (io->gout.data) memcpy(io->scratch, io->gout.data, view_bytes(&io->gout));
         inner.gin[0].data = sum.gout.data = io->scratch;
         inner.acc[0] = io->gout.data != NULL;

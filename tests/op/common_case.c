@@ -7,6 +7,8 @@
 #include <string.h>
 #include "kernels/half.h"
 #include "kernels/philox.h"
+#include "kernels/ops/add_layernorm.h"
+#include "kernels/ops/add_rmsnorm.h"
 #include "kernels/ops/attention.h"
 #include "kernels/ops/attention_cached.h"
 #include "kernels/ops/embedding.h"
@@ -99,6 +101,8 @@ static const uint32_t parameters[OP_COUNT] = {
     [OP_EMBEDDING] = 1u << EMBEDDING_E,
     [OP_RMSNORM] = 1u << RMSNORM_W,
     [OP_LAYERNORM] = 1u << LAYERNORM_W | 1u << LAYERNORM_B,
+    [OP_ADD_RMSNORM] = 1u << ADD_RMSNORM_W,
+    [OP_ADD_LAYERNORM] = 1u << ADD_LAYERNORM_W | 1u << ADD_LAYERNORM_BIAS,
     [OP_LINEAR] = 1u << LINEAR_W | 1u << LINEAR_B,
     [OP_ROUTED_LINEAR] = 1u << ROUTED_LINEAR_W | 1u << ROUTED_LINEAR_B,
     [OP_LOWRANK] = 1u << LOWRANK_A | 1u << LOWRANK_B,
@@ -197,18 +201,25 @@ static void make_outputs(run_t *r, const run_options_t *options) {
     }
 }
 
+static void make_gradient_of_output(run_t *r, const run_options_t *options, int o, view_t *g) {
+    *g = r->io.out[o];
+    g->data = NULL;
+    if (options->missing >> o & 1) return;
+    g->data = guarded(r, view_bytes(g));
+    for (int64_t n = 0; n < view_count(g); n++) view_put(g, n, draw(99 + o, n, options->types.real == DT_BF16));
+}
+
 static void make_gradients(run_t *r, const run_options_t *options) {
     const op_def_t *def = op_defs[r->c->op];
-    r->io.gout = r->io.out[0];
-    r->io.gout.data = guarded(r, view_bytes(&r->io.gout));
-    for (int64_t n = 0; n < view_count(&r->io.gout); n++)
-        view_put(&r->io.gout, n, draw(99, n, options->types.real == DT_BF16));
+    make_gradient_of_output(r, options, 0, &r->io.gout);
+    if (def->second) make_gradient_of_output(r, options, 1, &r->io.gout1);
     for (int i = 0; i < def->n_in; i++) {
         view_t *g = &r->io.gin[i];
         bool frozen = options->types.weight == DT_BF16 && parameters[r->c->op] >> i & 1 && !is_made(r->c->op);
         if (!(options->gradients & def->differentiable & 1u << i) || !r->io.in[i].data || frozen) continue;
         *g = r->io.in[i];
-        g->data = options->passthrough && i == def->passthrough ? r->io.gout.data : guarded(r, view_bytes(g));
+        bool shared = options->passthrough && i == def->passthrough && r->io.gout.data;
+        g->data = shared ? r->io.gout.data : guarded(r, view_bytes(g));
         r->io.acc[i] = options->acc && g->data != r->io.gout.data;
         for (int64_t n = 0; r->io.acc[i] && n < view_count(g); n++) view_put(g, n, run_start_value(n));
     }

@@ -29,7 +29,7 @@ extern const op_cases_t op_cases_main, op_cases_rows, op_cases_routed, op_cases_
 int op_case_count(void);
 const op_case_t *op_case_at(int n);
 
-enum { CASE_BUFFERS = OP_MAX_IN + OP_MAX_OUT + OP_MAX_IN + 2 };
+enum { CASE_BUFFERS = OP_MAX_IN + OP_MAX_OUT + OP_MAX_IN + 3 };
 
 typedef struct run {
     op_io_t io;
@@ -56,6 +56,7 @@ typedef struct run_options {
     bool inplace, passthrough;
     bool acc;           /* gradients start from known numbers and are added to */
     uint32_t gradients; /* bit i: input i's gradient is wanted */
+    uint32_t missing;   /* bit o: no gradient arrives at output o, of an op with two */
     bool only_needed;   /* inputs and outputs that the op says backward does not read are gone in backward */
 } run_options_t;
 

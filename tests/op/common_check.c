@@ -12,7 +12,7 @@ const double check_limit_float[OP_COUNT] = {
     [OP_ROPE] = 5e-7,         [OP_ATTENTION] = 3e-6,     [OP_ATTENTION_CACHED] = 3e-6, [OP_SILU_MUL] = 1e-6,
     [OP_GELU] = 1e-6,         [OP_COLS] = 3e-7,          [OP_GATHER_ROWS] = 3e-7,      [OP_LINEAR_CROSS_ENTROPY] = 3e-6,
     [OP_SPLICE] = 3e-7,       [OP_ACTIVATION] = 5e-7,    [OP_CONCAT] = 3e-7,           [OP_LSTM] = 3e-6,
-    [OP_VALUE_WEIGHT] = 2e-6,
+    [OP_VALUE_WEIGHT] = 2e-6, [OP_ADD_RMSNORM] = 1e-6,   [OP_ADD_LAYERNORM] = 2e-6,
 };
 
 static const run_options_t all = {.gradients = ~0u};
