@@ -74,13 +74,23 @@ static val_t linear(net_t *n, int w, int a, int b, uint32_t site, double dropout
     return tape_emit(n->tape, OP_LOWRANK, "pair", 5, pair, &attr, sizeof attr, NULL);
 }
 
-static val_t block(net_t *n, const block_params_t *p, int i, double dropout, val_t x) {
+/* h: the norm of x. */
+static val_t branch(net_t *n, const block_params_t *p, int i, double dropout, val_t h) {
     uint32_t site = 2 * (uint32_t)i;
-    val_t h = norm(n, p->norm, x);
     const val_t product[] = {linear(n, p->gate, -1, -1, 0, 0, h), linear(n, p->up, p->up_a, p->up_b, site, dropout, h)};
     val_t a = tape_emit(n->tape, OP_SILU_MUL, "product", 2, product, NULL, 0, NULL);
-    const val_t sum[] = {x, linear(n, p->down, p->down_a, p->down_b, site + 1, dropout, a)};
-    return tape_emit(n->tape, OP_ADD, "residual", 2, sum, NULL, 0, NULL);
+    return linear(n, p->down, p->down_a, p->down_b, site + 1, dropout, a);
+}
+
+static val_t sum(net_t *n, val_t x, val_t y) {
+    const val_t in[] = {x, y};
+    return tape_emit(n->tape, OP_ADD, "residual", 2, in, NULL, 0, NULL);
+}
+
+static val_t sum_and_norm(net_t *n, int weight, val_t x, val_t y, val_t *h) {
+    const rmsnorm_attr_t attr = {1e-5};
+    const val_t in[] = {x, y, tape_param(n->tape, weight)};
+    return tape_emit(n->tape, OP_ADD_RMSNORM, "residual", 3, in, &attr, sizeof attr, h);
 }
 
 static val_t input(net_t *n, const char *name, dtype_t dtype, int64_t dim) {
@@ -108,11 +118,15 @@ void net_open(net_t *n, const backend_t *backend, net_how_t how) {
     n->weights = input(n, "weights", DT_F32, DIM_M);
     const val_t in[] = {tape_param(n->tape, embed), n->ids};
     const embedding_attr_t type = {backend->real};
-    val_t x = tape_emit(n->tape, OP_EMBEDDING, "embed", 2, in, &type, sizeof type, NULL);
+    val_t x = tape_emit(n->tape, OP_EMBEDDING, "embed", 2, in, &type, sizeof type, NULL), h = VAL_NONE;
     for (int i = 0; i < how.blocks; i++) {
         n->first_node[i] = (int32_t)n->tape->n_node;
         tape_segment_begin(n->tape, how.recompute);
-        x = block(n, &p[i], i, how.dropout, x);
+        if (h.id < 0) h = norm(n, p[i].norm, x);
+        val_t y = branch(n, &p[i], i, how.dropout, h);
+        bool joined = how.joined && i + 1 < how.blocks;
+        h = VAL_NONE;
+        x = joined ? sum_and_norm(n, p[i + 1].norm, x, y, &h) : sum(n, x, y);
         tape_segment_end(n->tape);
         if (!i) n->first = x;
     }

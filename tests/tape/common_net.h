@@ -11,6 +11,7 @@ typedef struct net_how {
     int blocks;
     int frozen; /* bottom blocks without pairs */
     bool recompute, forward_only;
+    bool joined;     /* the sum of a block and the norm that follows it are one op, at the block's end */
     bool keep_first; /* the caller reads the first block's result */
     double dropout;
     tape_sizes_t capacity;

@@ -27,10 +27,14 @@ enum { BACKENDS = sizeof backends / sizeof *backends };
 
 static void test_finite_differences(void **state) {
     (void)state;
-    for (int kind = 0; kind < 4; kind++) {
+    for (int kind = 0; kind < 8; kind++) {
         net_t n;
         net_open(&n, &backend_ref_f64,
-                 (net_how_t){.blocks = 3, .recompute = kind & 1, .dropout = kind & 2 ? 0.25 : 0, .capacity = room});
+                 (net_how_t){.blocks = 3,
+                             .recompute = kind & 1,
+                             .dropout = kind & 2 ? 0.25 : 0,
+                             .joined = kind & 4,
+                             .capacity = room});
         net_load(&n, 11, 7);
         double *grad = zeros(&n), *x = n.params.trainable, step = 1e-5;
         net_run(&n, grad);
@@ -52,10 +56,11 @@ static void test_finite_differences(void **state) {
 /* What memory holds before a step, or after a larger one, is of no meaning. */
 static void test_old_memory_is_not_read(void **state) {
     (void)state;
-    for (int k = 0; k < 2 * BACKENDS; k++) {
+    for (int k = 0; k < 4 * BACKENDS; k++) {
         net_t n;
-        net_open(&n, backends[k / 2],
-                 (net_how_t){.blocks = 4, .frozen = 1, .recompute = k % 2, .dropout = 0.2, .capacity = room});
+        net_open(&n, backends[k / 4],
+                 (net_how_t){
+                     .blocks = 4, .frozen = 1, .recompute = k & 1, .joined = k & 2, .dropout = 0.2, .capacity = room});
         double *want = zeros(&n), *got = zeros(&n);
         net_fill(&n, 0);
         net_load(&n, 13, 9);
@@ -88,9 +93,10 @@ static void run_with_burial(tape_t *t, int64_t first, int64_t end) {
 
 static void test_dead_memory_is_not_read(void **state) {
     (void)state;
-    for (int k = 0; k < 2 * BACKENDS; k++) {
+    for (int k = 0; k < 4 * BACKENDS; k++) {
         net_t n;
-        net_open(&n, backends[k / 2], (net_how_t){.blocks = 4, .recompute = k % 2, .dropout = 0.2, .capacity = room});
+        net_open(&n, backends[k / 4],
+                 (net_how_t){.blocks = 4, .recompute = k & 1, .joined = k & 2, .dropout = 0.2, .capacity = room});
         double *want = zeros(&n), *got = zeros(&n);
         net_load(&n, room.n, room.m);
         net_run(&n, want);
@@ -108,10 +114,11 @@ static void test_dead_memory_is_not_read(void **state) {
 /* Buffers that live at the same time do not overlap, and none leaves the arena. */
 static void test_placement(void **state) {
     (void)state;
-    for (int k = 0; k < 4; k++) {
+    for (int k = 0; k < 8; k++) {
         net_t n;
-        net_open(&n, &backend_cpu,
-                 (net_how_t){.blocks = 5, .recompute = k & 1, .forward_only = k & 2, .capacity = room});
+        net_open(
+            &n, &backend_cpu,
+            (net_how_t){.blocks = 5, .recompute = k & 1, .forward_only = k & 2, .joined = k & 4, .capacity = room});
         const tape_t *t = n.tape;
         for (int64_t i = 0; i < t->n_buffer; i++) {
             const tape_buffer_t *a = &t->buffer[i];
@@ -133,7 +140,7 @@ static void test_shared_memory(void **state) {
     enum { TAPES = 4 };
     static const net_how_t how[TAPES] = {{.blocks = 2, .capacity = {5, 4, 1, 0}},
                                          {.blocks = 4, .recompute = true, .dropout = 0.2, .capacity = {32, 20, 1, 0}},
-                                         {.blocks = 3, .dropout = 0.2, .capacity = {9, 9, 1, 0}},
+                                         {.blocks = 3, .joined = true, .dropout = 0.2, .capacity = {9, 9, 1, 0}},
                                          {.blocks = 4, .forward_only = true, .capacity = {24, 8, 1, 0}}};
     for (int k = 0; k < BACKENDS; k++) {
         net_t n[TAPES];
@@ -166,12 +173,12 @@ static void test_shared_memory(void **state) {
 
 static void test_capacity_changes_nothing(void **state) {
     (void)state;
-    for (int k = 0; k < 2 * BACKENDS; k++) {
+    for (int k = 0; k < 4 * BACKENDS; k++) {
         net_t wide, exact;
-        net_how_t how = {.blocks = 3, .recompute = k % 2, .dropout = 0.2, .capacity = room};
-        net_open(&wide, backends[k / 2], how);
+        net_how_t how = {.blocks = 3, .recompute = k & 1, .joined = k & 2, .dropout = 0.2, .capacity = room};
+        net_open(&wide, backends[k / 4], how);
         how.capacity = (tape_sizes_t){5, 4, 1, 0};
-        net_open(&exact, backends[k / 2], how);
+        net_open(&exact, backends[k / 4], how);
         net_load(&wide, 5, 4);
         net_load(&exact, 5, 4);
         double *a = zeros(&wide), *b = zeros(&exact);

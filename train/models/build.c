@@ -185,6 +185,18 @@ val_t m_add(build_t *b, const char *name, val_t a, val_t y) {
     return tape_emit(b->tape, OP_ADD, name, 2, in, NULL, 0, NULL);
 }
 
+val_t m_add_rmsnorm(build_t *b, const char *name, int weight, val_t a, val_t y, val_t *h) {
+    const val_t in[] = {a, y, tape_param(b->tape, weight)};
+    const rmsnorm_attr_t attr = {b->model->config.eps};
+    return tape_emit(b->tape, OP_ADD_RMSNORM, name, 3, in, &attr, sizeof attr, h);
+}
+
+val_t m_add_layernorm(build_t *b, const char *name, int weight, int bias, val_t a, val_t y, val_t *h) {
+    const val_t in[] = {a, y, tape_param(b->tape, weight), tape_param(b->tape, bias)};
+    const layernorm_attr_t attr = {b->model->config.eps};
+    return tape_emit(b->tape, OP_ADD_LAYERNORM, name, 4, in, &attr, sizeof attr, h);
+}
+
 val_t m_rows(build_t *b, val_t x) {
     const val_t in[] = {x, b->rows};
     return tape_emit(b->tape, OP_GATHER_ROWS, "loss rows", 2, in, NULL, 0, NULL);

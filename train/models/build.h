@@ -98,7 +98,10 @@ val_t m_layernorm(build_t *b, const char *name, int weight, int bias, val_t x);
 val_t m_rope(build_t *b, const char *name, val_t x);
 val_t m_attention(build_t *b, int64_t layer, val_t q, val_t k, val_t v); /* scale 1/sqrt(h) */
 val_t m_add(build_t *b, const char *name, val_t a, val_t y);             /* residual */
-val_t m_rows(build_t *b, val_t x);                                       /* the rows whose output is needed [M,D] */
-void m_tail(build_t *b, val_t x);                                        /* head, and loss or logits, of normed rows */
+/* A residual and the norm behind it at once: the sum, and in *h its norm. The same numbers as m_add and the norm. */
+val_t m_add_rmsnorm(build_t *b, const char *name, int weight, val_t a, val_t y, val_t *h);
+val_t m_add_layernorm(build_t *b, const char *name, int weight, int bias, val_t a, val_t y, val_t *h);
+val_t m_rows(build_t *b, val_t x); /* the rows whose output is needed [M,D] */
+void m_tail(build_t *b, val_t x);  /* head, and loss or logits, of normed rows */
 /* For goals: the likelihood of the targets with these weights, and another loss beside it (VAL_NONE: none). */
 void m_loss(build_t *b, val_t x, val_t head, val_t weights, val_t more);

@@ -101,15 +101,27 @@ static val_t columns(build_t *b, const char *name, val_t x, int64_t first, int64
     return tape_emit(b->tape, OP_COLS, name, 1, &x, &attr, sizeof attr, NULL);
 }
 
-static val_t block(build_t *b, int64_t i, val_t x) {
+/* The MLP's residual, as in llama.c: with the next block's norm (*h) where blocks are not replayed. */
+static val_t mlp_residual(build_t *b, int64_t i, val_t x, val_t y, val_t *h) {
+    const char *name = "mlp residual";
+    const int *next = b->model->layer_param + (i + 1) * GPT2_PARAMS;
+    *h = VAL_NONE;
+    if (b->options.recompute || i + 1 == b->model->config.layers) return m_add(b, name, x, y);
+    return m_add_layernorm(b, name, next[LN1_W], next[LN1_B], x, y, h);
+}
+
+/* *h: the norm of x, if it is there already; then that of the result. */
+static val_t block(build_t *b, int64_t i, val_t x, val_t *h) {
     const int *p = b->model->layer_param + i * GPT2_PARAMS;
     int64_t d = b->model->config.hidden;
-    val_t qkv = m_linear(b, p[SITE_QKV], m_layernorm(b, "attention norm", p[LN1_W], p[LN1_B], x));
+    if (h->id < 0) *h = m_layernorm(b, "attention norm", p[LN1_W], p[LN1_B], x);
+    val_t qkv = m_linear(b, p[SITE_QKV], *h);
     val_t q = columns(b, "q", qkv, 0, d), k = columns(b, "k", qkv, d, d), v = columns(b, "v", qkv, 2 * d, d);
-    x = m_add(b, "attention residual", x, m_linear(b, p[SITE_O], m_attention(b, i, q, k, v)));
-    val_t f = m_linear(b, p[SITE_FC], m_layernorm(b, "mlp norm", p[LN2_W], p[LN2_B], x));
+    val_t o = m_linear(b, p[SITE_O], m_attention(b, i, q, k, v));
+    x = m_add_layernorm(b, "attention residual", p[LN2_W], p[LN2_B], x, o, h);
+    val_t f = m_linear(b, p[SITE_FC], *h);
     val_t a = tape_emit(b->tape, OP_GELU, "mlp activation", 1, &f, NULL, 0, NULL);
-    return m_add(b, "mlp residual", x, m_linear(b, p[SITE_PROJ], a));
+    return mlp_residual(b, i, x, m_linear(b, p[SITE_PROJ], a), h);
 }
 
 static void build(build_t *b) {
@@ -117,9 +129,10 @@ static void build(build_t *b) {
     const embedding_attr_t attr = {tape_real(b->tape)};
     val_t x = m_add(b, "embedding", m_embed(b),
                     tape_emit(b->tape, OP_EMBEDDING, "position embedding", 2, in, &attr, sizeof attr, NULL));
+    val_t h = VAL_NONE;
     for (int64_t i = 0; i < b->model->config.layers; i++) {
         tape_segment_begin(b->tape, b->options.recompute);
-        x = block(b, i, x);
+        x = block(b, i, x, &h);
         tape_segment_end(b->tape);
     }
     m_tail(b, m_layernorm(b, "final norm", b->model->final_norm, b->model->final_bias, m_rows(b, x)));

@@ -117,24 +117,35 @@ static status_t declare(model_t *m) {
     return model_declare(m, "lm_head.weight", "output.weight", -1, 2, c->vocab, c->hidden, 0, &m->head);
 }
 
-static val_t block(build_t *b, int64_t i, val_t x) {
+/* The MLP's residual. With the next block's norm behind it (*h), except where blocks are replayed: a block begins with
+ * its own norm there, so that x alone is kept between two. The final norm is of fewer rows (m_rows). */
+static val_t mlp_residual(build_t *b, int64_t i, val_t x, val_t y, val_t *h) {
+    const char *name = "mlp residual";
+    const int *next = b->model->layer_param + (i + 1) * LLAMA_PARAMS;
+    *h = VAL_NONE;
+    if (b->options.recompute || i + 1 == b->model->config.layers) return m_add(b, name, x, y);
+    return m_add_rmsnorm(b, name, next[NORM_ATTN], x, y, h);
+}
+
+/* *h: the norm of x, if it is there already; then that of the result. */
+static val_t block(build_t *b, int64_t i, val_t x, val_t *h) {
     const int *p = b->model->layer_param + i * LLAMA_PARAMS;
-    val_t h = m_rmsnorm(b, "attention norm", p[NORM_ATTN], x);
-    val_t q = m_rope(b, "rope q", m_linear(b, p[SITE_Q], h));
-    val_t k = m_rope(b, "rope k", m_linear(b, p[SITE_K], h));
-    val_t v = m_linear(b, p[SITE_V], h);
-    x = m_add(b, "attention residual", x, m_linear(b, p[SITE_O], m_attention(b, i, q, k, v)));
-    h = m_rmsnorm(b, "mlp norm", p[NORM_MLP], x);
-    const val_t in[] = {m_linear(b, p[SITE_GATE], h), m_linear(b, p[SITE_UP], h)};
+    if (h->id < 0) *h = m_rmsnorm(b, "attention norm", p[NORM_ATTN], x);
+    val_t q = m_rope(b, "rope q", m_linear(b, p[SITE_Q], *h));
+    val_t k = m_rope(b, "rope k", m_linear(b, p[SITE_K], *h));
+    val_t v = m_linear(b, p[SITE_V], *h);
+    val_t o = m_linear(b, p[SITE_O], m_attention(b, i, q, k, v));
+    x = m_add_rmsnorm(b, "attention residual", p[NORM_MLP], x, o, h);
+    const val_t in[] = {m_linear(b, p[SITE_GATE], *h), m_linear(b, p[SITE_UP], *h)};
     val_t a = tape_emit(b->tape, OP_SILU_MUL, "mlp activation", 2, in, NULL, 0, NULL);
-    return m_add(b, "mlp residual", x, m_linear(b, p[SITE_DOWN], a));
+    return mlp_residual(b, i, x, m_linear(b, p[SITE_DOWN], a), h);
 }
 
 static void build(build_t *b) {
-    val_t x = m_embed(b);
+    val_t x = m_embed(b), h = VAL_NONE;
     for (int64_t i = 0; i < b->model->config.layers; i++) {
         tape_segment_begin(b->tape, b->options.recompute);
-        x = block(b, i, x);
+        x = block(b, i, x, &h);
         tape_segment_end(b->tape);
     }
     m_tail(b, m_rmsnorm(b, "final norm", b->model->final_norm, m_rows(b, x)));
