@@ -59,12 +59,31 @@ static void release(const run_t *run, op_io_t *want) {
     free(want->scratch);
 }
 
+/* Runs once more, with a branch so much smaller than the residual that sums of bfloat16 are rounded. What the first run
+ * wrote over is as it was in `whole`, a run of the same case without shared memory. */
+static void run_again(run_t *r, const run_t *whole) {
+    const int n_in = op_defs[r->c->op]->n_in;
+    view_t *b = &r->io.in[ADD_NORM_B];
+    if (r != whole) {
+        memcpy(r->io.in[ADD_NORM_A].data, whole->io.in[ADD_NORM_A].data, view_bytes(&r->io.in[ADD_NORM_A]));
+        if (r->io.gout.data) memcpy(r->io.gout.data, whole->io.gout.data, view_bytes(&r->io.gout));
+    }
+    for (int64_t i = 0; i < view_count(b); i++) view_put(b, i, 0.3 * view_at(b, i));
+    for (int i = 0; i < n_in; i++)
+        for (int64_t k = 0; r->io.acc[i] && k < view_count(&r->io.gin[i]); k++)
+            view_put(&r->io.gin[i], k, run_start_value(k));
+    run_forward(r);
+    r->backend->kernel[r->c->op].bwd(&r->io);
+}
+
 static void check_two_ops(const op_case_t *c, const backend_t *backend, run_options_t options) {
     run_t apart, shared;
     op_io_t want;
     run_make(&apart, c, backend, &options);
     options.inplace = options.passthrough = true;
     run_make(&shared, c, backend, &options);
+    run_again(&apart, &apart);
+    run_again(&shared, &apart);
     two_ops(&apart, &want);
     for (int o = 0; o < OP_MAX_OUT; o++) {
         check_same_bits(c, "output", o, &apart.io.out[o], &want.out[o]);
