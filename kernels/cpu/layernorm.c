@@ -90,6 +90,10 @@ void cpu_add_layernorm_fwd(const op_io_t *io) {
     const float *w = norm.in[LAYERNORM_W].data, *bias = norm.in[LAYERNORM_B].data;
     float *s = io->out[ADD_NORM_S].data, *y = norm.out[LAYERNORM_Y].data, *stat = norm.out[LAYERNORM_STAT].data;
     int64_t rows = norm.in[LAYERNORM_X].dim[0], d = norm.in[LAYERNORM_X].dim[1];
+    if (!a) {
+        cpu_layernorm_fwd(&norm);
+        return;
+    }
 #pragma omp parallel for schedule(static)
     for (int64_t n = 0; n < rows; n++) {
         add_norm_sum(s + n * d, a + n * d, b + n * d, d);

@@ -162,7 +162,7 @@ size_t cuda_add_layernorm_scratch(const op_io_t *io) {
 }
 
 void cuda_add_layernorm_fwd(const op_io_t *io) {
-    norm_forward<layernorm_t, true>(io);
+    sum_norm_forward<layernorm_t>(io);
 }
 
 void cuda_add_layernorm_bwd(const op_io_t *io) {

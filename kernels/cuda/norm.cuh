@@ -159,6 +159,14 @@ template <class NORM, bool ADD> static inline void norm_forward(const op_io_t *i
     });
 }
 
+template <class NORM> static inline void sum_norm_forward(const op_io_t *io) {
+    const op_io_t norm = add_norm_inner(io);
+    if (io->in[ADD_NORM_A].data)
+        norm_forward<NORM, true>(io);
+    else
+        norm_forward<NORM, false>(&norm);
+}
+
 /* Of w, and of the bias where there is one. */
 template <class NORM, class T> static inline void norm_weight_gradients(const op_io_t &norm) {
     int64_t rows = norm.gout.dim[0], d = norm.gout.dim[1];

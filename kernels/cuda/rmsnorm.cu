@@ -136,7 +136,7 @@ size_t cuda_add_rmsnorm_scratch(const op_io_t *io) {
 }
 
 void cuda_add_rmsnorm_fwd(const op_io_t *io) {
-    norm_forward<rmsnorm_t, true>(io);
+    sum_norm_forward<rmsnorm_t>(io);
 }
 
 void cuda_add_rmsnorm_bwd(const op_io_t *io) {

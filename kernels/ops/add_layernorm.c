@@ -28,6 +28,8 @@ const op_def_t op_def_add_layernorm = {
     .need = {[ADD_LAYERNORM_A] = SUM_NEEDS,
              [ADD_LAYERNORM_B] = SUM_NEEDS,
              [ADD_LAYERNORM_W] = NEED_OUT(ADD_LAYERNORM_S) | NEED_OUT(ADD_LAYERNORM_STAT)},
+    .remake = 1u << ADD_LAYERNORM_Y,
+    .remake_reads = NEED_OUT(ADD_LAYERNORM_S) | NEED_IN(ADD_LAYERNORM_W) | NEED_IN(ADD_LAYERNORM_BIAS),
     .inplace = ADD_LAYERNORM_A,
     .passthrough = ADD_LAYERNORM_A,
     .second = true,

@@ -1,5 +1,6 @@
 /* What add_rmsnorm and add_layernorm have in common: inputs a, b and then the norm's own parameters; outputs s = a + b
- * and then the norm's. So the sum within is `add` on the same io, and the norm within is made here. *local* */
+ * and then the norm's. So the sum within is `add` on the same io, and the norm within is made here. A forward without
+ * the data of a and b makes y anew from s (op_def_t.remake). *local* */
 #pragma once
 #include "kernels/op.h"
 

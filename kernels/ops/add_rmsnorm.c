@@ -26,6 +26,8 @@ const op_def_t op_def_add_rmsnorm = {
     .need = {[ADD_RMSNORM_A] = SUM_NEEDS,
              [ADD_RMSNORM_B] = SUM_NEEDS,
              [ADD_RMSNORM_W] = NEED_OUT(ADD_RMSNORM_S) | NEED_OUT(ADD_RMSNORM_RSTD)},
+    .remake = 1u << ADD_RMSNORM_Y,
+    .remake_reads = NEED_OUT(ADD_RMSNORM_S) | NEED_IN(ADD_RMSNORM_W),
     .inplace = ADD_RMSNORM_A,
     .passthrough = ADD_RMSNORM_A,
     .second = true,

@@ -6,7 +6,7 @@
 
 static inline void add_norm_forward(const op_io_t *io, op_fn norm) {
     const op_io_t inner = add_norm_inner(io);
-    REF(ref_add_fwd)(io);
+    if (io->in[ADD_NORM_A].data) REF(ref_add_fwd)(io);
     norm(&inner);
 }
 

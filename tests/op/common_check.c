@@ -81,3 +81,20 @@ void check_case(const op_case_t *c, const backend_t *backend) {
     check_run(&got, (dtypes_t){DT_F32, DT_F32});
     run_release(&got);
 }
+
+void check_remake(const op_case_t *c, const backend_t *backend, const run_options_t *options) {
+    const op_def_t *def = op_defs[c->op];
+    run_t want, got;
+    if (!def->remake) return;
+    run_make(&want, c, backend, options);
+    run_make(&got, c, backend, options);
+    op_io_t io = got.io;
+    for (int i = 0; i < def->n_in; i++)
+        if (!(def->remake_reads & NEED_IN(i))) io.in[i].data = NULL;
+    for (int o = 0; o < def->n_out; o++)
+        if (def->remake >> o & 1) memset(io.out[o].data, 0xff, view_bytes(&io.out[o]));
+    backend->kernel[c->op].fwd(&io);
+    for (int o = 0; o < def->n_out; o++) check_same_bits(c, "output made anew", o, &want.io.out[o], &got.io.out[o]);
+    run_release(&want);
+    run_release(&got);
+}

@@ -19,3 +19,5 @@ void check_same_run(const run_t *a, const run_t *b);
 void check_run(const run_t *got, dtypes_t types);
 /* The same of one case on one backend. */
 void check_case(const op_case_t *c, const backend_t *backend);
+/* Outputs that can be made anew (op_def_t.remake) get the bits they had, from what the op says this takes. */
+void check_remake(const op_case_t *c, const backend_t *backend, const run_options_t *options);

@@ -102,6 +102,7 @@ static void check_op(const op_case_t *c, const backend_t *backend, dtypes_t type
     check_run(&one, types);
     check_sharing(&one, &plain);
     check_needs(&one, &plain);
+    if (!is_large(c)) check_remake(c, backend, &plain);
     check_scratch(&one);
     check_nan(&one);
     omp_set_num_threads(before);

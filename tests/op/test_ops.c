@@ -116,6 +116,13 @@ static void test_needs(void **state) {
         }
 }
 
+/* Made anew from what the op says, outputs have the bits they had. */
+static void test_remake(void **state) {
+    (void)state;
+    for (size_t b = 0; b < 3; b++)
+        for (int n = 0; n < op_case_count(); n++) check_remake(op_case_at(n), backends[b], &all);
+}
+
 static void test_threads(void **state) {
     (void)state;
     int before = omp_get_max_threads();
@@ -262,7 +269,8 @@ int main(void) {
         cmocka_unit_test(test_philox),      cmocka_unit_test(test_tables),  cmocka_unit_test(test_shapes),
         cmocka_unit_test(test_differences), cmocka_unit_test(test_ref_f32), cmocka_unit_test(test_cpu),
         cmocka_unit_test(test_sharing),     cmocka_unit_test(test_needs),   cmocka_unit_test(test_threads),
-        cmocka_unit_test(test_scratch),     cmocka_unit_test(test_nan),     cmocka_unit_test(test_dropout),
+        cmocka_unit_test(test_remake),      cmocka_unit_test(test_scratch), cmocka_unit_test(test_nan),
+        cmocka_unit_test(test_dropout),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
