@@ -86,19 +86,15 @@ void cpu_layernorm_bwd(const op_io_t *io) {
 void cpu_add_layernorm_fwd(const op_io_t *io) {
     const op_io_t norm = add_norm_inner(io);
     const layernorm_attr_t *at = io->attr;
-    const float *a = io->in[ADD_NORM_A].data, *b = io->in[ADD_NORM_B].data;
-    const float *w = norm.in[LAYERNORM_W].data, *bias = norm.in[LAYERNORM_B].data;
-    float *s = io->out[ADD_NORM_S].data, *y = norm.out[LAYERNORM_Y].data, *stat = norm.out[LAYERNORM_STAT].data;
+    const float *w = norm.in[LAYERNORM_W].data, *b = norm.in[LAYERNORM_B].data;
+    float *y = norm.out[LAYERNORM_Y].data, *stat = norm.out[LAYERNORM_STAT].data;
     int64_t rows = norm.in[LAYERNORM_X].dim[0], d = norm.in[LAYERNORM_X].dim[1];
-    if (!a) {
+    if (!io->in[ADD_NORM_A].data) {
         cpu_layernorm_fwd(&norm);
         return;
     }
 #pragma omp parallel for schedule(static)
-    for (int64_t n = 0; n < rows; n++) {
-        add_norm_sum(s + n * d, a + n * d, b + n * d, d);
-        layernorm_row(y + n * d, stat + 2 * n, s + n * d, w, bias, d, at->eps);
-    }
+    for (int64_t n = 0; n < rows; n++) layernorm_row(y + n * d, stat + 2 * n, add_norm_sum(io, n), w, b, d, at->eps);
 }
 
 void cpu_add_layernorm_bwd(const op_io_t *io) {

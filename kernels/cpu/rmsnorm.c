@@ -66,18 +66,15 @@ void cpu_rmsnorm_bwd(const op_io_t *io) {
 void cpu_add_rmsnorm_fwd(const op_io_t *io) {
     const op_io_t norm = add_norm_inner(io);
     const rmsnorm_attr_t *at = io->attr;
-    const float *a = io->in[ADD_NORM_A].data, *b = io->in[ADD_NORM_B].data, *w = norm.in[RMSNORM_W].data;
-    float *s = io->out[ADD_NORM_S].data, *y = norm.out[RMSNORM_Y].data, *rstd = norm.out[RMSNORM_RSTD].data;
+    const float *w = norm.in[RMSNORM_W].data;
+    float *y = norm.out[RMSNORM_Y].data, *rstd = norm.out[RMSNORM_RSTD].data;
     int64_t rows = norm.in[RMSNORM_X].dim[0], d = norm.in[RMSNORM_X].dim[1];
-    if (!a) {
+    if (!io->in[ADD_NORM_A].data) {
         cpu_rmsnorm_fwd(&norm);
         return;
     }
 #pragma omp parallel for schedule(static)
-    for (int64_t n = 0; n < rows; n++) {
-        add_norm_sum(s + n * d, a + n * d, b + n * d, d);
-        rstd[n] = rmsnorm_row(y + n * d, s + n * d, w, d, at->eps);
-    }
+    for (int64_t n = 0; n < rows; n++) rstd[n] = rmsnorm_row(y + n * d, add_norm_sum(io, n), w, d, at->eps);
 }
 
 void cpu_add_rmsnorm_bwd(const op_io_t *io) {

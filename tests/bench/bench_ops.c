@@ -162,6 +162,13 @@ static const bench_t benches[] = {
     {"embedding", OP_EMBEDDING, NULL, 0, 1, {{VOCAB, WIDTH, 0, NULL}, {TOKENS, 0, 0, counting}}, 0},
     {"add", OP_ADD, NULL, 0, 1, {{TOKENS, WIDTH, 0, NULL}, {TOKENS, WIDTH, 0, NULL}}, 3},
     {"rmsnorm (dx)", OP_RMSNORM, &rms, 0, 1, {{TOKENS, WIDTH, 0, NULL}, {WIDTH, 0, 0, NULL}}, 1},
+    {"add_rmsnorm (da, db)",
+     OP_ADD_RMSNORM,
+     &rms,
+     0,
+     1,
+     {{TOKENS, WIDTH, 0, NULL}, {TOKENS, WIDTH, 0, NULL}, {WIDTH, 0, 0, NULL}},
+     3},
     {"layernorm (dx)",
      OP_LAYERNORM,
      &layer,
@@ -231,6 +238,10 @@ static void measure(const bench_t *b) {
     }
     io.gout = io.out[0];
     io.gout.data = filled(view_bytes(&io.gout));
+    if (def->second) {
+        io.gout1 = io.out[1];
+        io.gout1.data = filled(view_bytes(&io.gout1));
+    }
     for (int i = 0; i < def->n_in; i++) {
         if (b->op != OP_EMBEDDING) bytes += io.in[i].data ? (double)view_bytes(&io.in[i]) : 0;
         if (!(b->gradients >> i & 1) || !(def->differentiable >> i & 1)) continue;
@@ -245,7 +256,7 @@ static void measure(const bench_t *b) {
         report(b->name, "backward", fastest(kernel->bwd, &io), b->flops * b->times, bytes + back);
     for (int i = 0; i < def->n_in; i++) free(io.in[i].data), free(io.gin[i].data);
     for (int o = 0; o < def->n_out; o++) free(io.out[o].data);
-    free(io.gout.data);
+    free(io.gout.data), free(io.gout1.data);
     free(io.scratch);
 }
 

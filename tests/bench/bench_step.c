@@ -66,7 +66,8 @@ static void timed(op_t op, const op_io_t *io, bool back) {
         if (back && io->gin[i].data) bytes += (double)view_bytes(&io->gin[i]) * (io->acc[i] ? 2 : 1);
     }
     for (int o = 0; o < op_defs[op]->n_out && !back; o++) bytes += (double)view_bytes(&io->out[o]);
-    if (back) bytes += (double)view_bytes(&io->gout);
+    if (back && io->gout.data) bytes += (double)view_bytes(&io->gout);
+    if (back && io->gout1.data) bytes += (double)view_bytes(&io->gout1);
     noted.bytes[op][back] += bytes;
     note_products(op, io, back);
 }
