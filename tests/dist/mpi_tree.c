@@ -63,7 +63,7 @@ static status_t tree_step(comm_t *c, const side_t *s, tree_t *t, int64_t M, int6
         TRY(put(s, leaf, host, n));
         tree_push(t);
     }
-    tree_finish(t, out);
+    tree_finish(t);
     TRY(get(s, host, out, n));
     for (int64_t i = 0; i < n; i++) {
         float want = reference(0, span, M, i);
@@ -79,7 +79,7 @@ static status_t check_tree(comm_t *c, const side_t *s, int64_t n) {
     void *out = NULL, *host = malloc((size_t)n * sizeof(float));
     if (!host) return st_nomem("result", (size_t)n * sizeof(float));
     TRY(device_alloc(s->device, (size_t)n * sizeof(float), "result", &out));
-    status_t st = tree_open(s->data, s->device ? backend_cuda_f32.vector : &vector_cpu, n, &t);
+    status_t st = tree_open(s->data, s->device ? backend_cuda_f32.vector : &vector_cpu, n, out, &t);
     for (int64_t M = 1; M <= MAX_MICRO && st == ST_OK; M++) st = comm_agree(c, tree_step(c, s, t, M, n, host, out));
     free(host);
     tree_close(t);

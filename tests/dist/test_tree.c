@@ -82,12 +82,15 @@ static void vectors_are_shared_out(void **state) {
 /* The vectors that are reserved are as many as the tree's definition leaves at once, and one more. */
 static void few_nodes_are_needed(void **state) {
     (void)state;
-    assert_int_equal(tree_nodes(0, 0), 1);
-    assert_int_equal(tree_nodes(0, 1), 2);
-    assert_int_equal(tree_nodes(0, 8), 4); /* 4 + 2 + 1 and the leaf that follows */
-    assert_int_equal(tree_nodes(0, 64), 7);
-    assert_int_equal(tree_nodes(1, 8), 5); /* 1, 2..3, 4..5, 6 and 7 */
-    assert_int_equal(tree_nodes(31, 33), 3);
+    assert_int_equal(tree_nodes(0, 0, 1), 1);
+    assert_int_equal(tree_nodes(0, 1, 1), 1);
+    assert_int_equal(tree_nodes(0, 1, 2), 2);
+    assert_int_equal(tree_nodes(0, 8, 8), 4); /* 4 + 2 + 1 and the leaf that follows */
+    assert_int_equal(tree_nodes(0, 64, 64), 7);
+    assert_int_equal(tree_nodes(1, 8, 8), 5); /* 1, 2..3, 4..5, 6 and 7 */
+    assert_int_equal(tree_nodes(0, 3, 3), 2);
+    assert_int_equal(tree_nodes(0, 3, 4), 3); /* 0..1, 2 and a message */
+    assert_int_equal(tree_nodes(31, 33, 64), 3);
 }
 
 static void schedule_gives_the_tree(void **state) {
@@ -138,10 +141,11 @@ static void one_rank_sums_the_tree(void **state) {
     assert_true(comm_threads(c) >= 1);
     assert_int_equal(comm_data_open(c, &(comm_data_options_t){.device = NULL}, &d), ST_OK);
     assert_string_equal(comm_data_name(d), "none");
-    assert_int_equal(tree_open(d, &vector_cpu, ITEMS, &t), ST_OK);
+    float out[ITEMS];
+    assert_int_equal(tree_open(d, &vector_cpu, ITEMS, out, &t), ST_OK);
     int64_t differs = 0;
     for (int64_t M = 1; M <= MAX_MICRO; M++) {
-        float out[ITEMS], plain[ITEMS] = {0};
+        float plain[ITEMS] = {0};
         assert_int_equal(tree_begin(t, M), ST_OK);
         for (int64_t m = 0; m < M; m++) {
             float *leaf = tree_leaf(t);
@@ -152,7 +156,7 @@ static void one_rank_sums_the_tree(void **state) {
             }
             tree_push(t);
         }
-        tree_finish(t, out);
+        tree_finish(t);
         for (int64_t i = 0; i < ITEMS; i++) {
             assert_bits(out[i], reference(M, top(M), 0, i));
             differs += memcmp(&out[i], &plain[i], sizeof out[i]) != 0;

@@ -63,7 +63,7 @@ static void print_tree(const char *path, const checkpoint_t *c, bool verify) {
     printf("/trainable %" PRId64 " tensors, %" PRId64 " parameters\n", c->count, parameters(c));
     for (int64_t i = 0; i < c->count; i++) {
         const checkpoint_tensor_t *t = &c->tensor[i];
-        printf("  %s %s float32 xxh64 %s", t->name, shape_text(t, shape), hex(c->checksum[i], a));
+        printf("  %s %s float32 xxh64 %s", t->name, shape_text(t, shape), hex(c->checksum[CHECKPOINT_PARTS * i], a));
         for (int s = 0; s < CHECKPOINT_STATES; s++)
             if (t->state[s]) printf(" +%s", checkpoint_state_name[s]);
         printf("\n");
@@ -79,7 +79,7 @@ static json_t *tensor_json(const checkpoint_t *c, int64_t i) {
     for (int s = 0; s < CHECKPOINT_STATES; s++)
         if (t->state[s]) json_array_append_new(states, json_string(checkpoint_state_name[s]));
     return json_pack("{s:s, s:s, s:o, s:s, s:o}", "name", t->name, "dtype", "float32", "shape", shape, "xxh64",
-                     hex(c->checksum[i], a), "optimizer", states);
+                     hex(c->checksum[CHECKPOINT_PARTS * i], a), "optimizer", states);
 }
 
 static status_t print_json(const char *path, const checkpoint_t *c) {

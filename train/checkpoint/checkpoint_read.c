@@ -168,14 +168,16 @@ static status_t read_trainable(hid_t g, checkpoint_t *c) {
     void *p = NULL;
     TRY(buf_calloc(&p, (int64_t)info.nlinks, sizeof *c->tensor, "checkpoint tensors"));
     c->tensor = p;
-    TRY(buf_calloc(&p, (int64_t)info.nlinks, sizeof *c->checksum, "checkpoint tensors"));
+    TRY(buf_calloc(&p, CHECKPOINT_PARTS * (int64_t)info.nlinks, sizeof *c->checksum, "checkpoint tensors"));
     c->checksum = p;
     for (hsize_t i = 0; i < info.nlinks; i++) {
         checkpoint_tensor_t *t = &c->tensor[c->count++];
         char *name = NULL;
         TRY(link_name(g, i, &name));
         t->name = name;
-        TRY(h5_get_data(g, name, H5T_IEEE_F32LE, &t->rank, t->dim, &p, &c->checksum[i]));
+        p = NULL;
+        TRY(h5_get_data(g, name, H5T_IEEE_F32LE, &t->rank, t->dim, c->is_outline ? NULL : &p,
+                        &c->checksum[CHECKPOINT_PARTS * i]));
         t->data = p;
     }
     return ST_OK;
@@ -189,9 +191,9 @@ static status_t read_state(hid_t g, int s, checkpoint_t *c) {
         if (!there) continue;
         int rank = 0;
         int64_t dim[CHECKPOINT_RANK] = {0};
-        uint64_t sum;
         void *p = NULL;
-        TRY(h5_get_data(g, t->name, H5T_IEEE_F32LE, &rank, dim, &p, &sum));
+        TRY(h5_get_data(g, t->name, H5T_IEEE_F32LE, &rank, dim, c->is_outline ? NULL : &p,
+                        &c->checksum[CHECKPOINT_PARTS * i + 1 + s]));
         t->state[s] = p;
         if (rank != t->rank || memcmp(dim, t->dim, sizeof dim) != 0)
             return st_raise(ST_INPUT, t->name, "the optimizer state has another shape than the tensor");
@@ -234,17 +236,14 @@ static status_t read_all(hid_t file, checkpoint_t *c) {
     return planned ? in_group(file, "plan", read_plan, c) : ST_OK;
 }
 
-status_t checkpoint_open(const char *path, checkpoint_t **out) {
-    int64_t size = 0;
-    TRY(check_file(path, &size));
+static status_t open_checked(const char *path, int64_t size, bool is_outline, checkpoint_t **out) {
     void *p = NULL;
     TRY(buf_calloc(&p, 1, sizeof(checkpoint_t), "checkpoint"));
     checkpoint_t *c = p;
     c->file_bytes = size;
+    c->is_outline = is_outline;
     h5_quiet();
-    hid_t access = h5_memory_access();
-    hid_t file = access < 0 ? -1 : H5Fopen(path, H5F_ACC_RDONLY, access);
-    if (access >= 0) H5Pclose(access);
+    hid_t file = h5_open(path);
     status_t st;
     if (file < 0) {
         st = st_raise(ST_INPUT, path, "HDF5 cannot open the file; use another checkpoint");
@@ -258,6 +257,16 @@ status_t checkpoint_open(const char *path, checkpoint_t **out) {
     else
         checkpoint_close(c);
     return st;
+}
+
+status_t checkpoint_open(const char *path, checkpoint_t **out) {
+    int64_t size = 0;
+    TRY(check_file(path, &size));
+    return open_checked(path, size, false, out);
+}
+
+status_t checkpoint_open_outline(const char *path, int64_t size, checkpoint_t **out) {
+    return open_checked(path, size, true, out);
 }
 
 void checkpoint_close(checkpoint_t *c) {

@@ -18,24 +18,27 @@ struct tree {
     device_t *device;
     const vector_calls_t *vector;
     int64_t n;
+    float *out;           /* [n] the sum; one of the buffers until then */
     int64_t M, next, end; /* this step: micro-batches, this rank's next one, the end of its share */
-    node_t *nodes;        /* all buffers: nodes[0..live) in leaf order own theirs, the rest are spare */
+    node_t *nodes;        /* all buffers: nodes[0..live) in leaf order have theirs, the rest are spare */
     int64_t live, count, cap;
 };
 
-status_t tree_open(comm_data_t *d, const vector_calls_t *vector, int64_t n, tree_t **out) {
+status_t tree_open(comm_data_t *d, const vector_calls_t *vector, int64_t n, float *sum, tree_t **out) {
     assert(n >= 0);
     void *p = NULL;
     TRY(buf_calloc(&p, 1, sizeof(tree_t), "reduction tree"));
     tree_t *t = p;
-    *t = (tree_t){.data = d, .comm = comm_data_control(d), .device = comm_data_device(d), .vector = vector, .n = n};
+    *t = (tree_t){
+        .data = d, .comm = comm_data_control(d), .device = comm_data_device(d), .vector = vector, .n = n, .out = sum};
     *out = t;
     return ST_OK;
 }
 
 void tree_close(tree_t *t) {
     if (!t) return;
-    for (int64_t i = 0; i < t->count; i++) device_release(t->device, t->nodes[i].sum);
+    for (int64_t i = 0; i < t->count; i++)
+        if (t->nodes[i].sum != t->out) device_release(t->device, t->nodes[i].sum);
     free(t->nodes);
     free(t);
 }
@@ -44,6 +47,7 @@ static status_t reserve(tree_t *t, int64_t count) {
     void *p = t->nodes;
     TRY(buf_reserve(&p, &t->cap, count, sizeof *t->nodes, "reduction tree"));
     t->nodes = p;
+    if (!t->count) t->nodes[t->count++].sum = t->out;
     for (; t->count < count; t->count++) {
         TRY(device_alloc(t->device, (size_t)t->n * sizeof(float), "reduction tree", &p));
         t->nodes[t->count].sum = p;
@@ -56,7 +60,7 @@ status_t tree_begin(tree_t *t, int64_t M) {
     t->M = M;
     t->live = 0;
     tree_share(M, comm_size(t->comm), comm_rank(t->comm), &t->next, &t->end);
-    return reserve(t, tree_nodes(t->next, t->end));
+    return reserve(t, tree_nodes(t->next, t->end, M));
 }
 
 float *tree_leaf(tree_t *t) {
@@ -135,7 +139,9 @@ static void receive(tree_t *t, int64_t left, int from) {
     promote(t, node);
 }
 
-void tree_finish(tree_t *t, float *out) {
+/* The root is where the first micro-batch's gradient was written: a merge happens in the left child's buffer, and rank
+ * 0 gives none of its own away, so its first one is always the one for the sum. */
+void tree_finish(tree_t *t) {
     assert(t->next == t->end);
     int me = comm_rank(t->comm);
     tree_merge_t m = {.M = t->M, .size = comm_size(t->comm)};
@@ -156,8 +162,7 @@ void tree_finish(tree_t *t, float *out) {
             promote(t, &t->nodes[left]);
         }
     }
-    assert(t->live == (me == 0 ? 1 : 0));
-    if (me == 0) device_copy(t->device, out, t->nodes[0].sum, (size_t)t->n * sizeof *out);
-    comm_data_bcast(t->data, out, t->n, 0);
+    assert(t->live == (me == 0 ? 1 : 0) && (me != 0 || t->nodes[0].sum == t->out));
+    comm_data_bcast(t->data, t->out, t->n, 0);
     comm_data_join(t->data);
 }

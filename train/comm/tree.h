@@ -17,17 +17,18 @@ typedef struct tree tree_t;
 /* The share [*lo, *hi) of `rank` of M micro-batches: as even as possible, in rank order. *local* */
 void tree_share(int64_t M, int size, int rank, int64_t *lo, int64_t *hi);
 
-/* For vectors of n floats, added by *vector, the table of the backend; both outlive the tree. *local* */
-status_t tree_open(comm_data_t *d, const vector_calls_t *vector, int64_t n, tree_t **out);
+/* For vectors of n floats, added by *vector, the table of the backend. `sum` is where each step's sum is left; the tree
+ * works in it, too, so a step of one micro-batch on one rank needs no other memory. All three outlive the tree.
+ * *local* */
+status_t tree_open(comm_data_t *d, const vector_calls_t *vector, int64_t n, float *sum, tree_t **out);
 void tree_close(tree_t *t);
 /* Begins a step of M >= 1 micro-batches. Takes memory when no step before needed as many nodes as this one: about
- * log2(M) vectors; M is known no earlier, and what could be is far above it. After an error the tree is not used until
- * the next tree_begin. *local* */
+ * log2(M) vectors; M is known no earlier, and what could be is far above it. The last step's sum is lost. After an
+ * error the tree is not used until the next tree_begin. *local* */
 status_t tree_begin(tree_t *t, int64_t M);
 /* Where the gradient of this rank's next micro-batch must be written (zeroed, n floats); then tree_push folds it.
  * *local* */
 float *tree_leaf(tree_t *t);
 void tree_push(tree_t *t);
-/* *collective*: leaves the sum of all M gradients in out (n floats) on every rank, in the order of the device's queue.
- */
-void tree_finish(tree_t *t, float *out);
+/* *collective*: leaves the sum of all M gradients in `sum` on every rank, in the order of the device's queue. */
+void tree_finish(tree_t *t);

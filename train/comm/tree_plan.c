@@ -24,9 +24,9 @@ static int64_t cover(int64_t lo, int64_t hi) {
     return nodes;
 }
 
-int64_t tree_nodes(int64_t lo, int64_t hi) {
-    int64_t most = 0;
-    for (int64_t end = lo + 1; end <= hi; end++) {
+int64_t tree_nodes(int64_t lo, int64_t hi, int64_t M) {
+    int64_t most = 0, last = hi < M ? hi : hi - 1; /* how far the share may have come when one more is needed */
+    for (int64_t end = lo + 1; end <= last; end++) {
         int64_t nodes = cover(lo, end);
         if (nodes > most) most = nodes;
     }

@@ -8,9 +8,9 @@
 /* A node lives on the rank that owns its first micro-batch; so a merge happens where the left child lives. */
 int tree_owner(int64_t M, int size, int64_t micro);
 
-/* Vectors that a share [lo, hi) needs at once, for any M >= hi: nodes that wait for their siblings, and one more for
- * the leaf being written or the message being received. */
-int64_t tree_nodes(int64_t lo, int64_t hi);
+/* Vectors that a share [lo, hi) of M needs at once: nodes that wait for their siblings, and one more for the leaf being
+ * written or the message being received; the last share receives none. */
+int64_t tree_nodes(int64_t lo, int64_t hi, int64_t M);
 
 /* The merge of nodes (level, right - 1) and (level, right) into (level + 1, right / 2). */
 typedef struct tree_merge {

@@ -136,7 +136,7 @@ static status_t open_engine(trainer_t *t) {
     if (adam.is_share) sharding_share(t->comm, params->n_trainable, &adam.first, &adam.n);
     TRY(adamw_open(t->compute.backend->vector, params, &adam, &t->optim));
     if (c->reduction == CONFIG_REDUCTION_CANONICAL)
-        TRY(tree_open(t->vectors, t->compute.backend->vector, params->n_trainable, &t->tree));
+        TRY(tree_open(t->vectors, t->compute.backend->vector, params->n_trainable, t->grad, &t->tree));
     if (t->has_eval)
         TRY(evaluator_open(&t->loaded, t->eval_data, (packing_t)t->config->data.packing,
                            capacity(t, t->eval_data, dataset_sequences(t->eval_data)), &t->evaluator));

@@ -47,7 +47,7 @@ static status_t gradients_canonical(trainer_t *t) {
     }
     TRY(comm_agree(t->comm, st));
     comm_beat(t->comm, "gradient reduction");
-    tree_finish(t->tree, t->grad);
+    tree_finish(t->tree);
     return ST_OK;
 }
 
