@@ -80,7 +80,7 @@ static int set_up(void **state) {
 static int tear_down(void **state) {
     fixture_t *f = *state;
     char path[PATH_BYTES + 64];
-    const char *names[] = {"latest", "latest.tmp", "copy.h5", "out.json"};
+    const char *names[] = {"latest", "latest.tmp", "copy.h5", "out.json", "final.h5", "final.h5.tmp"};
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
         snprintf(path, sizeof path, "%s/%s", f->dir, names[i]);
         unlink(path);
@@ -399,6 +399,35 @@ static void save_keeps_as_many_as_asked(void **state) {
     assert_true(exists(f, "checkpoint-11.h5"));
 }
 
+static ino_t file_of(const char *path) {
+    struct stat s;
+    assert_int_equal(stat(path, &s), 0);
+    return s.st_ino;
+}
+
+static void a_second_name_is_the_same_file(void **state) {
+    fixture_t *f = *state;
+    char path[PATH_BYTES + 32];
+    bool done = true;
+    snprintf(path, sizeof path, "%s/final.h5", f->dir);
+    assert_int_equal(checkpoint_link(f->dir, 7, path, &done), ST_OK);
+    assert_false(done); /* no such checkpoint */
+    assert_int_equal(checkpoint_save(f->dir, &f->meta, f->t, TENSORS, 0), ST_OK);
+    for (int again = 0; again < 2; again++) {
+        assert_int_equal(checkpoint_link(f->dir, 7, path, &done), ST_OK);
+        assert_true(done);
+        assert_true(file_of(path) == file_of(f->path));
+        assert_false(exists(f, "final.h5.tmp"));
+    }
+    f->a[3] = 42.0f; /* a new checkpoint under the first name is a new file */
+    assert_int_equal(checkpoint_save(f->dir, &f->meta, f->t, TENSORS, 0), ST_OK);
+    assert_true(file_of(path) != file_of(f->path));
+    assert_int_equal(checkpoint_link(f->dir, 7, path, &done), ST_OK);
+    assert_true(done && file_of(path) == file_of(f->path));
+    assert_int_equal(checkpoint_link(f->dir, 7, "/nowhere/at/all.h5", &done), ST_OK);
+    assert_false(done);
+}
+
 static void inspection_is_json(void **state) {
     fixture_t *f = *state;
     char path[PATH_BYTES + 64];
@@ -441,6 +470,7 @@ int main(void) {
         cmocka_unit_test_setup_teardown(newest_good_one_is_taken, set_up, tear_down),
         cmocka_unit_test_setup_teardown(an_abandoned_branch_comes_last, set_up, tear_down),
         cmocka_unit_test_setup_teardown(save_keeps_as_many_as_asked, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_second_name_is_the_same_file, set_up, tear_down),
         cmocka_unit_test_setup_teardown(inspection_is_json, set_up, tear_down),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -60,5 +60,9 @@ status_t checkpoint_latest(const char *dir, void (*warn)(void *, const char *), 
 status_t checkpoint_save(const char *dir, const checkpoint_meta_t *meta, const checkpoint_tensor_t *t, int64_t n,
                          int64_t keep);
 
+/* Publishes PATH as a second name of DIR/checkpoint-<step>.h5, so that the same state is not written twice. *done false
+ * when there is no such file, or the file system has no second names for PATH: then write it. */
+status_t checkpoint_link(const char *dir, int64_t step, const char *path, bool *done);
+
 /* `graft inspect` of a checkpoint: tree with shapes, dtypes, fingerprints on stdout. */
 status_t checkpoint_inspect(const char *path, bool json, bool verify);

@@ -154,3 +154,20 @@ status_t checkpoint_save(const char *dir, const checkpoint_meta_t *meta, const c
     free(steps.data);
     return st;
 }
+
+status_t checkpoint_link(const char *dir, int64_t step, const char *path, bool *done) {
+    strbuf_t from = {0}, temporary = {0};
+    *done = false;
+    status_t st = path_of(dir, step, "", &from);
+    if (st == ST_OK) st = strbuf_addf(&temporary, "%s.tmp", path);
+    if (st == ST_OK && unlink(temporary.data) != 0 && errno != ENOENT)
+        st = st_errno(ST_IO, temporary.data, "remove the old file", errno);
+    if (st == ST_OK && link(from.data, temporary.data) == 0) {
+        *done = true;
+        st = checkpoint_rename(temporary.data, path);
+        unlink(temporary.data); /* rename leaves both names when PATH is one of the file's already */
+    }
+    strbuf_release(&from);
+    strbuf_release(&temporary);
+    return st;
+}

@@ -8,7 +8,8 @@
 #include "kernels/buf.h"
 #include "train/checkpoint/checkpoint_impl.h"
 
-/* HDF5's bytes of a file without tensors, and of a dataset besides its name: some more than it needs. */
+/* HDF5's bytes of a file without tensors, of a dataset, and for each byte of its name: half as much again as it takes.
+ */
 enum { INCREMENT = 1 << 20, ROOM_BASE = 1 << 16, ROOM_DATASET = 512, ROOM_NAME = 3 };
 
 const char *const checkpoint_state_name[CHECKPOINT_STATES] = {"exp_avg", "exp_avg_sq"};
@@ -122,10 +123,14 @@ static void sum_all(const checkpoint_tensor_t *t, int64_t n, uint64_t *sum) {
     }
 }
 
+static size_t length(const char *text) {
+    return text ? strlen(text) : 0;
+}
+
 /* One block takes all of HDF5's own bytes, so that none lie between the tensors, and data is never put into blocks of
  * small pieces. */
-static hid_t create_file(h5_memory_t *m, const checkpoint_tensor_t *t, int64_t n) {
-    hsize_t room = ROOM_BASE;
+static hid_t create_file(h5_memory_t *m, const checkpoint_meta_t *meta, const checkpoint_tensor_t *t, int64_t n) {
+    hsize_t room = ROOM_BASE + 2 * (length(meta->family) + length(meta->base_path) + length(meta->method));
     for (int64_t i = 0; i < n; i++) room += CHECKPOINT_PARTS * (ROOM_DATASET + ROOM_NAME * strlen(t[i].name));
     hid_t access = h5_memory_writer(m, INCREMENT), create = H5Pcreate(H5P_FILE_CREATE), file = -1;
     if (access >= 0 && create >= 0 && H5Pset_meta_block_size(access, room) >= 0 &&
@@ -160,7 +165,7 @@ status_t checkpoint_head_make(const checkpoint_meta_t *meta, const checkpoint_te
     head->checksum = p;
     sum_all(t, n, head->checksum);
     h5_quiet();
-    hid_t file = create_file(&m, t, n);
+    hid_t file = create_file(&m, meta, t, n);
     if (file < 0) return st_raise(ST_IO, "checkpoint", "HDF5 cannot create a file in memory");
     status_t st = put_all(file, meta, t, n, head);
     if (H5Fclose(file) < 0 && st == ST_OK) st = st_raise(ST_IO, "checkpoint", "HDF5 cannot close the file in memory");

@@ -66,6 +66,7 @@ typedef struct trainer {
     /* the state of the run, saved in checkpoints */
     int64_t step, tokens, place; /* updates done, tokens seen, stream place */
     int64_t saved;               /* step of the newest checkpoint */
+    int64_t published;           /* step of the newest one that this process has written; 0: none */
     double *history;             /* [n_history, 4]: step, loss, grad_norm, learning_rate */
     int64_t n_history, cap_history;
 } trainer_t;

@@ -81,9 +81,24 @@ done:
     return st;
 }
 
-status_t trainer_save(trainer_t *t, const char *name) {
-    TRY(trainer_settle(t, 0));
-    comm_beat(t->comm, "saving");
+/* What has just been saved gets a second name. *collective* */
+static status_t link_file(const trainer_t *t, const char *name, bool *done) {
+    char path[PATH_MAX];
+    int64_t flag;
+    status_t st = ST_OK;
+    *done = false;
+    if (!name || t->published != t->step) return ST_OK;
+    snprintf(path, sizeof path, "%s/%s", t->config->output_dir, name);
+    if (comm_rank(t->comm) == 0) st = checkpoint_link(t->config->output_dir, t->step, path, done);
+    TRY(comm_agree(t->comm, st));
+    flag = *done;
+    TRY(comm_max_i64(t->comm, &flag, 1));
+    *done = flag != 0;
+    return ST_OK;
+}
+
+/* *collective* */
+static status_t write_state(trainer_t *t, const char *name) {
     float *state[2], *copy = NULL;
     char *choices = NULL;
     status_t gathered = choices_gather(t->comm, t->compute.device, &choices);
@@ -94,10 +109,18 @@ status_t trainer_save(trainer_t *t, const char *name) {
     free(copy);
     free(choices);
     TRY(gathered); /* the ranks have agreed on that */
-    if (st == ST_OK && !name) t->saved = t->step;
-    if (st == ST_OK && t->reporter)
-        reporter_say(t->reporter, "saved %s step %lld", name ? name : "checkpoint", (long long)t->step);
     return comm_agree(t->comm, st);
+}
+
+status_t trainer_save(trainer_t *t, const char *name) {
+    bool done;
+    TRY(trainer_settle(t, 0));
+    comm_beat(t->comm, "saving");
+    TRY(link_file(t, name, &done));
+    if (!done) TRY(write_state(t, name));
+    if (!name) t->saved = t->published = t->step;
+    if (t->reporter) reporter_say(t->reporter, "saved %s step %lld", name ? name : "checkpoint", (long long)t->step);
+    return ST_OK;
 }
 
 static void warn(void *arg, const char *text) {
