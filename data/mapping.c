@@ -27,6 +27,13 @@ status_t mapping_open(const char *path, mapping_t *out) {
     return st;
 }
 
+void mapping_forget(const void *data, size_t bytes) {
+    const uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), end = ((uintptr_t)data + bytes) / page * page;
+    const uintptr_t begin = ((uintptr_t)data + page - 1) / page * page;
+    if (begin < end)
+        (void)madvise((void *)begin, end - begin, MADV_DONTNEED); /* else they stay, which costs room only */
+}
+
 void mapping_close(mapping_t *m) {
     if (m->data) munmap((void *)(uintptr_t)m->data, m->size);
     *m = (mapping_t){0};

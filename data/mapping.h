@@ -13,3 +13,5 @@ typedef struct mapping {
  * mapped ends this one with SIGBUS: weight files are published whole and never edited in place. */
 status_t mapping_open(const char *path, mapping_t *out);
 void mapping_close(mapping_t *m);
+/* Takes whole pages of a mapping out of this process's memory; whoever reads them again gets them from the file. */
+void mapping_forget(const void *data, size_t bytes);

@@ -27,7 +27,7 @@ static int nibble(uint8_t byte, int high) {
 }
 
 /* The 32-element types share one shape: scale, offset, optional fifth bits, nibbles low half then high half. */
-static void block_q4_q5(const uint8_t *b, int has_min, int has_fifth, float *y) {
+static inline __attribute__((always_inline)) void block_q4_q5(const uint8_t *b, int has_min, int has_fifth, float *y) {
     float d = half_at(b), m = has_min ? half_at(b + 2) : 0.0f;
     const uint8_t *p = b + (has_min ? 4 : 2);
     uint32_t fifth = 0;
@@ -36,10 +36,11 @@ static void block_q4_q5(const uint8_t *b, int has_min, int has_fifth, float *y) 
         p += 4;
     }
     const int centre = has_min ? 0 : has_fifth ? 16 : 8;
-    for (int i = 0; i < 32; i++) {
-        int q = nibble(p[i & 15], i >> 4) | (int)((fifth >> i) & 1) << 4;
-        y[i] = has_min ? (float)q * d + m : (float)(q - centre) * d;
-    }
+    for (int high = 0; high < 2; high++) /* two straight loops, which become vector code */
+        for (int i = 0; i < 16; i++) {
+            int q = nibble(p[i], high) | (int)((fifth >> (16 * high + i)) & 1) << 4;
+            y[16 * high + i] = has_min ? (float)q * d + m : (float)(q - centre) * d;
+        }
 }
 
 static void block_q4_0(const uint8_t *b, float *y) {
@@ -162,6 +163,7 @@ status_t tensor_info_read_f32(const tensor_info_t *t, int64_t first, int64_t n, 
         read_plain(t->store, p, n, out);
         return ST_OK;
     }
-    for (int64_t i = 0; i < n / elements; i++) block_read[t->store](p + i * bytes, out + i * elements);
+    void (*const read)(const uint8_t *, float *) = block_read[t->store];
+    for (int64_t i = 0; i < n / elements; i++) read(p + i * bytes, out + i * elements);
     return ST_OK;
 }

@@ -5,6 +5,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 #include <xxhash.h>
+#include "data/mapping.h"
 #include "data/name_index.h"
 #include "data/safetensors.h"
 #include "kernels/buf.h"
@@ -258,6 +259,10 @@ uint64_t weights_fingerprint_of(const tensor_info_t *const *t, int64_t n) {
 #pragma omp parallel for reduction(+ : sum) schedule(dynamic, 1)
     for (int64_t i = 0; i < n; i++) sum += hash_tensor(t[i]);
     return XXH64(&sum, sizeof sum, (uint64_t)n);
+}
+
+void weights_forget(const weights_t *w) {
+    for (int64_t i = 0; i < w->count; i++) mapping_forget(w->tensor[i]->data, w->tensor[i]->bytes);
 }
 
 uint64_t weights_fingerprint(const weights_t *w) {

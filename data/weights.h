@@ -24,3 +24,5 @@ const tensor_info_t *weights_find(const weights_t *w, const char *name); /* hash
 uint64_t weights_fingerprint(const weights_t *w);
 /* The same over any n tensors; their order and the files they are in do not matter. */
 uint64_t weights_fingerprint_of(const tensor_info_t *const *t, int64_t n);
+/* Gives up the memory of tensors that have been read; they can be read again. */
+void weights_forget(const weights_t *w);

@@ -3,6 +3,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+
+enum { ALIGN = 256, HUGE_PAGE = 1 << 21, MANY_PAGES = 4 * HUGE_PAGE };
 
 status_t buf_reserve(void **data, int64_t *cap, int64_t want, size_t size, const char *what) {
     if (want <= *cap) return ST_OK;
@@ -22,6 +25,20 @@ status_t buf_calloc(void **out, int64_t count, size_t size, const char *what) {
     if (count < 0 || __builtin_mul_overflow((size_t)count, size, &bytes)) return st_nomem(what, SIZE_MAX);
     void *p = calloc(bytes ? bytes : 1, 1);
     if (!p) return st_nomem(what, bytes);
+    *out = p;
+    return ST_OK;
+}
+
+status_t buf_pages(void **out, size_t bytes, const char *what) {
+    const size_t align = bytes < MANY_PAGES ? ALIGN : HUGE_PAGE;
+    size_t rounded;
+    if (__builtin_add_overflow(bytes, align, &rounded)) return st_nomem(what, bytes);
+    rounded = rounded / align * align;
+    void *p = aligned_alloc(align, rounded);
+    if (!p) return st_nomem(what, rounded);
+    /* Pages that are given back come again as zeros, without being written twice. */
+    if (align == ALIGN || madvise(p, rounded, MADV_DONTNEED) != 0) memset(p, 0, rounded);
+    if (align != ALIGN) (void)madvise(p, rounded, MADV_HUGEPAGE); /* as good as the system can */
     *out = p;
     return ST_OK;
 }

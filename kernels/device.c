@@ -1,24 +1,14 @@
 #include "kernels/device.h"
 #include <stdlib.h>
 #include <string.h>
-
-enum { ALIGN = 256 };
-
-static status_t host_alloc(size_t bytes, const char *what, void **out) {
-    size_t rounded = (bytes + ALIGN) / ALIGN * ALIGN;
-    void *p = aligned_alloc(ALIGN, rounded);
-    if (!p) return st_nomem(what, rounded);
-    memset(p, 0, rounded);
-    *out = p;
-    return ST_OK;
-}
+#include "kernels/buf.h"
 
 void device_close(device_t *d) {
     if (d) d->call->close(d);
 }
 
 status_t device_alloc(device_t *d, size_t bytes, const char *what, void **out) {
-    return d ? d->call->alloc(d, bytes, what, out) : host_alloc(bytes, what, out);
+    return d ? d->call->alloc(d, bytes, what, out) : buf_pages(out, bytes, what);
 }
 
 void device_release(device_t *d, void *p) {
@@ -29,7 +19,7 @@ void device_release(device_t *d, void *p) {
 }
 
 status_t device_alloc_pinned(device_t *d, size_t bytes, const char *what, void **out) {
-    return d ? d->call->alloc_pinned(d, bytes, what, out) : host_alloc(bytes, what, out);
+    return d ? d->call->alloc_pinned(d, bytes, what, out) : buf_pages(out, bytes, what);
 }
 
 void device_release_pinned(device_t *d, void *p) {

@@ -248,6 +248,8 @@ static void test_directory(void **state) {
     assert_null(weights_gguf(w));
     assert_string_equal(json_string_value(json_object_get(weights_config(w), "model_type")), "llama");
     uint64_t sharded = weights_fingerprint(w);
+    weights_forget(w);
+    assert_true(weights_fingerprint(w) == sharded); /* read once more from the file */
     weights_close(w);
 
     /* the same tensors in one file have the same fingerprint, another bit has not */

@@ -2,11 +2,12 @@
  */
 #include <stdlib.h>
 #include <string.h>
+#include "kernels/buf.h"
 #include "kernels/half.h"
 #include "train/tape/tape.h"
 #include "train/tape/tape_impl.h"
 
-enum { PLACE_ALIGN = 64, UP_ALIGN = 256 };
+enum { UP_ALIGN = 256 };
 
 /* What kernels read of a step besides inputs; at the start of the block that is uploaded. */
 typedef struct head {
@@ -14,16 +15,8 @@ typedef struct head {
     double loss_grad;
 } head_t;
 
-static status_t aligned(void **out, size_t bytes, const char *what) {
-    size_t rounded = (bytes + PLACE_ALIGN) / PLACE_ALIGN * PLACE_ALIGN;
-    void *p = aligned_alloc(PLACE_ALIGN, rounded);
-    if (!p) return st_nomem(what, rounded);
-    *out = p;
-    return ST_OK;
-}
-
 status_t tape_memory_get(const tape_t *t, size_t bytes, const char *what, void **out) {
-    return t->device ? device_alloc(t->device, bytes, what, out) : aligned(out, bytes, what);
+    return device_alloc(t->device, bytes, what, out);
 }
 
 static size_t rounded_up(size_t bytes) {
@@ -66,9 +59,7 @@ static status_t open_value(const tape_t *t, tape_val_t *v) {
         return device_alloc_pinned(t->device, mirror_bytes(&full), t->node[v->node].site, &v->data);
     }
     if (t->device || (v->kind != VAL_INPUT && v->kind != VAL_STATE)) return ST_OK;
-    TRY(aligned(&v->data, bytes, v->name));
-    memset(v->data, 0, bytes);
-    return ST_OK;
+    return buf_pages(&v->data, bytes, v->name);
 }
 
 status_t tape_memory_open(tape_t *t) {

@@ -3,8 +3,6 @@
 #include <string.h>
 #include "kernels/buf.h"
 
-enum { BLOB_ALIGN = 64 };
-
 void param_set_init(param_set_t *s, dtype_t real) {
     *s = (param_set_t){.real = real};
 }
@@ -114,21 +112,12 @@ static void place(param_set_t *s) {
     }
 }
 
-static status_t blob(void **out, int64_t n, size_t size, const char *what) {
-    size_t bytes = ((size_t)n * size + BLOB_ALIGN - 1) / BLOB_ALIGN * BLOB_ALIGN + BLOB_ALIGN;
-    void *p = aligned_alloc(BLOB_ALIGN, bytes);
-    if (!p) return st_nomem(what, bytes);
-    memset(p, 0, bytes);
-    *out = p;
-    return ST_OK;
-}
-
 status_t param_set_alloc(param_set_t *s, bool with_grad) {
     size_t size = dtype_size(s->real);
     place(s);
-    TRY(blob(&s->trainable, s->n_trainable, size, "trainable weights"));
-    TRY(blob(&s->frozen, s->n_frozen, size, "frozen weights"));
-    if (with_grad) TRY(blob(&s->grad, s->n_trainable, size, "gradients"));
+    TRY(buf_pages(&s->trainable, (size_t)s->n_trainable * size, "trainable weights"));
+    TRY(buf_pages(&s->frozen, (size_t)s->n_frozen * size, "frozen weights"));
+    if (with_grad) TRY(buf_pages(&s->grad, (size_t)s->n_trainable * size, "gradients"));
     for (int64_t i = 0; i < s->count; i++) {
         param_t *p = &s->item[i];
         if (p->shared) continue;

@@ -66,7 +66,7 @@ void param_idle(param_set_t *s, int index);
  * where it is not frozen, without windows and of one shape, in both. Right before param_set_alloc, when everything is
  * declared. */
 void param_share(param_set_t *s, int index, const param_set_t *owner);
-/* Places all tensors and allocates the blobs (64-byte aligned, zeroed) and points every value into them. with_grad:
+/* Places all tensors and allocates the blobs (aligned, zeroed) and points every value into them. with_grad:
  * also the gradient blob. */
 status_t param_set_alloc(param_set_t *s, bool with_grad);
 /* Gives the set its copy on a device, frozen weights in the type that the backend takes, trainable ones and gradients
