@@ -36,11 +36,11 @@ static inline __attribute__((always_inline)) void block_q4_q5(const uint8_t *b, 
         p += 4;
     }
     const int centre = has_min ? 0 : has_fifth ? 16 : 8;
-    for (int high = 0; high < 2; high++) /* two straight loops, which become vector code */
-        for (int i = 0; i < 16; i++) {
-            int q = nibble(p[i], high) | (int)((fifth >> (16 * high + i)) & 1) << 4;
-            y[16 * high + i] = has_min ? (float)q * d + m : (float)(q - centre) * d;
-        }
+    uint8_t q[32]; /* loops without a choice in them become vector code */
+    for (int i = 0; i < 16; i++) q[i] = p[i] & 15;
+    for (int i = 0; i < 16; i++) q[16 + i] = p[i] >> 4;
+    for (int i = 0; has_fifth && i < 32; i++) q[i] |= (uint8_t)((fifth >> i & 1) << 4);
+    for (int i = 0; i < 32; i++) y[i] = has_min ? (float)q[i] * d + m : (float)(q[i] - centre) * d;
 }
 
 static void block_q4_0(const uint8_t *b, float *y) {

@@ -1,11 +1,16 @@
-/* How the bytes of a checkpoint lie in its file: whatever the number, the names and the sizes of its tensors. */
+/* How the bytes of a checkpoint lie in its file: whatever the number, the names and the sizes of its tensors, and when
+ * writing them is cut short. */
+#include <dirent.h>
 #include <setjmp.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/types.h>
+#include <sys/wait.h>
 #include <unistd.h>
 #include <cmocka.h>
 #include "kernels/philox.h"
@@ -120,8 +125,68 @@ static void long_texts_are_kept(void **state) {
     free(v);
 }
 
+enum { KILLS = 24, KILL_STEP_US = 2500 };
+
+/* Saves steps 1, 2, ... until it is killed. Ends at once on an error, which the parent sees. */
+static void save_for_ever(const char *dir, checkpoint_tensor_t *t) {
+    checkpoint_meta_t m = meta;
+    for (m.step = 1;; m.step++) {
+        for (int64_t i = 0; i < LARGE; i += 1000) t->data[i] = (float)m.step;
+        if (checkpoint_save(dir, &m, t, 1, 2) != ST_OK) _exit(1);
+    }
+}
+
+static void remove_directory(const char *dir) {
+    DIR *d = opendir(dir);
+    const struct dirent *e;
+    assert_non_null(d);
+    while ((e = readdir(d))) unlinkat(dirfd(d), e->d_name, 0);
+    closedir(d);
+    assert_int_equal(rmdir(dir), 0);
+}
+
+static void wait_for_latest(const char *dir) {
+    char path[64];
+    snprintf(path, sizeof path, "%s/latest", dir);
+    for (int tries = 0; access(path, F_OK) != 0; tries++) {
+        assert_true(tries < 60000);
+        usleep(1000);
+    }
+}
+
+/* At whatever moment a writer dies, a complete checkpoint is found, and the next writer goes on. The first of the
+ * tests: a child has none of the threads that its parent has begun. */
+static void a_killed_writer_leaves_a_complete_one(void **state) {
+    (void)state;
+    char dir[] = "/tmp/graft-test-XXXXXX";
+    assert_non_null(mkdtemp(dir));
+    checkpoint_tensor_t t = {"large", 1, {LARGE}, numbers(LARGE, 2), {numbers(LARGE, 3), numbers(LARGE, 4)}};
+    for (int kill_number = 0; kill_number < KILLS; kill_number++) {
+        int status;
+        pid_t child = fork();
+        assert_true(child >= 0);
+        if (!child) save_for_ever(dir, &t);
+        if (!kill_number) wait_for_latest(dir);
+        usleep(KILL_STEP_US * (kill_number + 1));
+        assert_int_equal(kill(child, SIGKILL), 0);
+        assert_true(waitpid(child, &status, 0) == child && WIFSIGNALED(status));
+        checkpoint_t *c = NULL;
+        if (checkpoint_latest(dir, NULL, NULL, &c) != ST_OK) fail_msg("%s", st_message());
+        assert_non_null(c);
+        const checkpoint_tensor_t *r = checkpoint_find(c, "large");
+        assert_non_null(r);
+        for (int64_t i = 0; i < LARGE; i += 1000) assert_true(r->data[i] == (float)checkpoint_meta(c)->step);
+        assert_memory_equal(r->state[1], t.state[1], LARGE * sizeof(float));
+        checkpoint_close(c);
+    }
+    free(t.data);
+    for (int s = 0; s < 2; s++) free(t.state[s]);
+    remove_directory(dir);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_killed_writer_leaves_a_complete_one),
         cmocka_unit_test_setup_teardown(many_tensors_with_names_of_any_length, set_up, tear_down),
         cmocka_unit_test_setup_teardown(long_texts_are_kept, set_up, tear_down),
         cmocka_unit_test_setup_teardown(large_tensors_keep_every_bit, set_up, tear_down),

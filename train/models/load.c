@@ -55,14 +55,14 @@ typedef struct job {
 } job_t;
 
 static bool all_finite(const float *x, int64_t n) {
-    uint32_t most = 0; /* without a branch, so that many are looked at together */
+    int32_t most = 0; /* without a branch, so that many are looked at together */
     for (int64_t i = 0; i < n; i++) {
-        uint32_t bits;
+        int32_t bits;
         memcpy(&bits, x + i, sizeof bits);
-        bits &= 0x7fffffffu;
+        bits &= 0x7fffffff;
         most = bits > most ? bits : most;
     }
-    return most < 0x7f800000u;
+    return most < 0x7f800000;
 }
 
 static void store(const view_t *v, int64_t at, int64_t stride, const float *src, int64_t n) {
