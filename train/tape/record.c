@@ -4,8 +4,8 @@
  * a step: inputs, seed and step number are read from the device's memory, where tape_forward puts them before.
  *
  * Forward and backward are recorded apart, because one forward serves any place for the gradients, and each part of a
- * backward pass that is run in parts. Sizes are few
- * (train/run/micro.c pads them); what comes when all places are taken runs op by op. */
+ * backward pass that is run in parts. Sizes are few (train/run/micro.c pads them); what comes when all places are taken
+ * runs op by op. */
 #include <stdio.h>
 #include "train/tape/tape.h"
 #include "train/tape/tape_impl.h"
