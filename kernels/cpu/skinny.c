@@ -61,6 +61,8 @@ void skinny_narrow(const skinny_narrow_t *s) {
 static inline __attribute__((always_inline)) void wide_block(const skinny_wide_t *s, int rows, int64_t i, int64_t j) {
     int64_t width = skinny_row(s->r), row = skinny_row(s->n);
     const float *p = s->p + j, *t = s->t + i * width;
+    /* the rows that come next, of which a processor foresees little */
+    for (int h = 0; h < rows; h++) __builtin_prefetch(s->c + cpu_min(s->m - 1, i + rows + h) * s->n + j, 1);
     vec_t sum[4][2] = {{{0}}};
     for (int64_t l = 0; l < s->r; l++, p += row) {
         vec_t v0 = LOAD(p), v1 = LOAD(p + SKINNY_WIDTH);
