@@ -1,197 +1,100 @@
 #include "kernels/ops/attention.h"
-#include <math.h>
-#include "kernels/cpu/cpu.h"
-#include "kernels/cpu/vecmath.h"
+#include "kernels/cpu/attention_keys.h"
+#include "kernels/cpu/score_rows.h"
 
-/* Scores of a block of CPU_QUERY_ROWS queries against all the keys it sees live in scratch: the memory grows with the
- * length of a sequence, not with its square. Keys after the block are never touched. */
+/* A task is a block of QUERIES queries of one head. Scores of the block against all keys that it sees live in scratch:
+ * the memory grows with the length of a sequence, not with its square. Keys after the block are never touched, and
+ * inside it rows and columns are left out in steps of a few. Keys and values are packed first, once per key head. */
+enum { QUERIES = 64, KEYS = 128 /* of whose values a panel stays in the nearest cache */ };
 
-/* Turns a row of scores into exp(s - max) for the `seen` first and 0 for the rest; gives the sum and log-sum-exp. */
-GRAFT_CLONES static float softmax_row(float *restrict s, int64_t seen, int64_t count, float *lse) {
-    float max = vec_max(s, seen), sum = 0;
-#pragma omp simd reduction(+ : sum)
-    for (int64_t j = 0; j < seen; j++) {
-        float e = vec_exp(s[j] - max);
-        s[j] = e;
-        sum += e;
-    }
-    for (int64_t j = seen; j < count; j++) s[j] = 0;
-    if (lse) *lse = max + logf(sum);
-    return sum;
-}
+typedef struct plan {
+    int64_t row;             /* floats that the packed keys and values of one key take */
+    int64_t shared;          /* floats of all packed keys and values */
+    int64_t score_row, part; /* floats of a row of scores and of a thread */
+} plan_t;
 
-GRAFT_CLONES static void scale_row(float *x, int64_t n, float factor) {
-    for (int64_t i = 0; i < n; i++) x[i] *= factor;
-}
-
-void cpu_attend(const cpu_heads_t *at, int64_t rows, int64_t count, float *s, float *o, float *lse,
-                int64_t lse_stride) {
-    float sum[CPU_QUERY_ROWS], *own = s + at->prefix;
-    int64_t total = at->prefix + count;
-    if (at->prefix)
-        cpu_gemm('N', 'T', rows, at->prefix, at->dim, at->scale, at->q, at->q_stride, at->prefix_k, at->kv_stride, 0.0f,
-                 s, total);
-    cpu_gemm('N', 'T', rows, count, at->dim, at->scale, at->q, at->q_stride, at->k, at->kv_stride, 0.0f, own, total);
-    for (int64_t i = 0; i < rows; i++)
-        sum[i] = softmax_row(s + i * total, total - rows + i + 1, total, lse ? lse + i * lse_stride : NULL);
-    if (at->prefix)
-        cpu_gemm('N', 'N', rows, at->dim, at->prefix, 1.0f, s, total, at->prefix_v, at->kv_stride, 0.0f, o,
-                 at->q_stride);
-    cpu_gemm('N', 'N', rows, at->dim, count, 1.0f, own, total, at->v, at->kv_stride, at->prefix ? 1.0f : 0.0f, o,
-             at->q_stride);
-    for (int64_t i = 0; i < rows; i++) scale_row(o + i * at->q_stride, at->dim, 1.0f / sum[i]);
-}
-
-/* Floats of a thread: forward holds the scores of one block over all keys, backward the probabilities and their
- * gradients over a prefix or over the sequence's own keys. */
-static int64_t thread_part(const op_io_t *io) {
-    const view_t *prefix = &io->in[ATTENTION_PREFIX_K];
-    return 2 * CPU_QUERY_ROWS * cpu_max(io->in[ATTENTION_Q].dim[0], prefix->rank ? prefix->dim[0] : 0);
+static plan_t plan_of(const op_io_t *io) {
+    const attention_attr_t *at = io->attr;
+    int64_t sequences = io->in[ATTENTION_CU].dim[0] - 1, keys = attention_most_keys(io);
+    plan_t p = {.row = at->head_dim + panel_round(at->head_dim)};
+    p.shared = panel_round((keys + sequences * PANEL) * at->kv_heads * p.row);
+    p.score_row = attention_score_row(keys);
+    p.part = (QUERIES + 2 * PANEL_ROWS) * (p.score_row + panel_round(at->head_dim));
+    return p;
 }
 
 size_t cpu_attention_scratch(const op_io_t *io) {
-    return cpu_scratch_bytes(0, thread_part(io));
+    plan_t p = plan_of(io);
+    size_t forward = cpu_scratch_bytes(p.shared, p.part), backward = cpu_attention_bwd_scratch(io);
+    return forward > backward ? forward : backward;
 }
 
-static const float *place(const view_t *v, int64_t offset) {
-    return v->data ? (const float *)v->data + offset : NULL;
-}
-
-/* Head h of sequence s, its queries from row i on. What is not at hand stays NULL. */
-static cpu_heads_t heads_of(const op_io_t *io, int64_t s, int64_t i, int64_t h) {
+/* Where the packed keys of a key head stand; its values follow. */
+static float *packed(const op_io_t *io, const plan_t *p, const attention_keys_t *keys) {
     const attention_attr_t *at = io->attr;
-    const int32_t *cu = io->in[ATTENTION_CU].data, *cup = io->in[ATTENTION_CU_PREFIX].data;
-    int64_t dim = at->head_dim, q_stride = at->heads * dim, kv_stride = at->kv_heads * dim;
-    int64_t column = h / (at->heads / at->kv_heads) * dim, kv = cu[s] * kv_stride + column;
-    int64_t prefix_kv = (cup ? cup[s] : 0) * kv_stride + column;
-    return (cpu_heads_t){.q = place(&io->in[ATTENTION_Q], (cu[s] + i) * q_stride + h * dim),
-                         .k = place(&io->in[ATTENTION_K], kv),
-                         .v = place(&io->in[ATTENTION_V], kv),
-                         .prefix_k = place(&io->in[ATTENTION_PREFIX_K], prefix_kv),
-                         .prefix_v = place(&io->in[ATTENTION_PREFIX_V], prefix_kv),
-                         .prefix = cup ? cup[s + 1] - cup[s] : 0,
-                         .q_stride = q_stride,
-                         .kv_stride = kv_stride,
-                         .dim = dim,
-                         .scale = (float)at->scale};
+    int64_t before = keys->first + keys->prefix_first + keys->s * PANEL;
+    return (float *)io->scratch + (before * at->kv_heads + keys->kv * panel_round(keys->count)) * p->row;
+}
+
+static void pack(const op_io_t *io, const plan_t *p, int64_t s, int64_t kv) {
+    const attention_attr_t *at = io->attr;
+    attention_keys_t keys = attention_keys(io, s, kv);
+    float *to = packed(io, p, &keys);
+    attention_pack_columns(io, &keys, ATTENTION_K, ATTENTION_PREFIX_K, (float)at->scale, to);
+    attention_pack_rows(io, &keys, ATTENTION_V, ATTENTION_PREFIX_V, 1, to + panel_round(keys.count) * at->head_dim);
+}
+
+/* Queries i, i + 1, ... of sequence s and head h. */
+static void forward_block(const op_io_t *io, const plan_t *p, int64_t s, int64_t i, int64_t h) {
+    const attention_attr_t *at = io->attr;
+    attention_keys_t keys = attention_keys(io, s, h / (at->heads / at->kv_heads));
+    int64_t dim = at->head_dim, stride = at->heads * dim, row = keys.first + i, seen = keys.prefix + i + 1;
+    int64_t rows = cpu_min(QUERIES, keys.length - i), count = seen + rows - 1, step = attention_score_row(count);
+    float *scores = cpu_thread_scratch(io, p->shared, p->part), *o = scores + (QUERIES + 2 * PANEL_ROWS) * step;
+    const float *k = packed(io, p, &keys), *v = k + panel_round(keys.count) * dim;
+    float *lse = (float *)io->out[ATTENTION_LSE].data + row * at->heads + h, inverse[QUERIES];
+
+    attention_scores((const float *)io->in[ATTENTION_Q].data + row * stride + h * dim, stride, rows, dim, k, count,
+                     seen, scores, step);
+    const score_rows_t softmax = {.s = scores, .rows = rows, .step = step, .seen = seen, .most = count};
+    score_softmax(&softmax, lse, at->heads, inverse);
+    for (int64_t j = 0; j < count; j += KEYS)
+        for (int64_t c = 0; c < dim; c += PANEL) {
+            const panel_product_t product = {.a = scores + j,
+                                             .a_step = step,
+                                             .b = v + c * panel_round(keys.count) + j * PANEL,
+                                             .c = o + c * (QUERIES + 2 * PANEL_ROWS),
+                                             .c_step = PANEL,
+                                             .rows = rows,
+                                             .count = cpu_min(KEYS, count - j),
+                                             .seen = seen - j,
+                                             .acc = j > 0};
+            panel_by_rows(&product);
+        }
+    panel_read(o, QUERIES + 2 * PANEL_ROWS, rows, dim, inverse, false,
+               (float *)io->out[ATTENTION_O].data + row * stride + h * dim, stride);
+}
+
+/* Task t in the order of sequences, blocks and heads. */
+static void forward_task(const op_io_t *io, const plan_t *p, int64_t t) {
+    const attention_attr_t *at = io->attr;
+    const int32_t *cu = io->in[ATTENTION_CU].data;
+    int64_t block = t / at->heads, s = 0;
+    for (; block >= cpu_parts(cu[s + 1] - cu[s], QUERIES); s++) block -= cpu_parts(cu[s + 1] - cu[s], QUERIES);
+    forward_block(io, p, s, block * QUERIES, t % at->heads);
 }
 
 void cpu_attention_fwd(const op_io_t *io) {
     const attention_attr_t *at = io->attr;
     const int32_t *cu = io->in[ATTENTION_CU].data;
-    float *o = io->out[ATTENTION_O].data, *lse = io->out[ATTENTION_LSE].data;
-    int64_t tasks = (io->in[ATTENTION_CU].dim[0] - 1) * at->heads, part = thread_part(io);
-#pragma omp parallel for schedule(dynamic)
-    for (int64_t t = 0; t < tasks; t++) {
-        int64_t s = t / at->heads, h = t % at->heads, length = cu[s + 1] - cu[s];
-        for (int64_t i = 0; i < length; i += CPU_QUERY_ROWS) {
-            int64_t rows = cpu_min(CPU_QUERY_ROWS, length - i), row = cu[s] + i;
-            cpu_heads_t heads = heads_of(io, s, i, h);
-            cpu_attend(&heads, rows, i + rows, cpu_thread_scratch(io, 0, part),
-                       o + row * heads.q_stride + h * heads.dim, lse + row * at->heads + h, at->heads);
-        }
-    }
-}
-
-GRAFT_CLONES static void probability_row(float *restrict s, int64_t seen, int64_t count, float lse) {
-    for (int64_t j = 0; j < seen; j++) s[j] = vec_exp(s[j] - lse);
-    for (int64_t j = seen; j < count; j++) s[j] = 0;
-}
-
-/* p becomes ds = p (dp - sum_c do_c o_c). */
-GRAFT_CLONES static void score_gradient_row(float *restrict p, const float *restrict dp, int64_t count,
-                                            const float *restrict dout, const float *restrict o, int64_t dim) {
-    float row = vec_dot(dout, o, dim);
-    for (int64_t j = 0; j < count; j++) p[j] *= dp[j] - row;
-}
-
-/* A block of queries of one head in backward. */
-typedef struct block {
-    cpu_heads_t at;
-    const float *dout, *o, *lse;
-    int64_t rows, lse_stride;
-    float *dq, *scratch;
-} block_t;
-
-/* Keys that a block sees: a prefix, of which every query sees all, or the sequence's own, of which the last query sees
- * all, the one before it one less and so on. dk and dv are added to. */
-typedef struct keys {
-    const float *k, *v;
-    int64_t count;
-    bool own;
-    float *dk, *dv;
-} keys_t;
-
-/* The gradients that come from one kind of keys. dq is multiplied by dq_factor first. */
-static void backward_keys(const block_t *b, const keys_t *y, float dq_factor) {
-    int64_t count = y->count, rows = b->rows, q_stride = b->at.q_stride, kv_stride = b->at.kv_stride, dim = b->at.dim;
-    float scale = b->at.scale, *p = b->scratch, *dp = p + rows * count;
-    if (count == 0 || (!b->dq && !y->dk && !y->dv)) return;
-
-    cpu_gemm('N', 'T', rows, count, dim, scale, b->at.q, q_stride, y->k, kv_stride, 0.0f, p, count);
-    for (int64_t r = 0; r < rows; r++)
-        probability_row(p + r * count, y->own ? count - rows + r + 1 : count, count, b->lse[r * b->lse_stride]);
-    if (y->dv) cpu_gemm('T', 'N', count, dim, rows, 1.0f, p, count, b->dout, q_stride, 1.0f, y->dv, kv_stride);
-    if (!b->dq && !y->dk) return;
-    cpu_gemm('N', 'T', rows, count, dim, 1.0f, b->dout, q_stride, y->v, kv_stride, 0.0f, dp, count);
-    for (int64_t r = 0; r < rows; r++)
-        score_gradient_row(p + r * count, dp + r * count, count, b->dout + r * q_stride, b->o + r * q_stride, dim);
-    if (b->dq) cpu_gemm('N', 'N', rows, dim, count, scale, p, count, y->k, kv_stride, dq_factor, b->dq, q_stride);
-    if (y->dk) cpu_gemm('T', 'N', count, dim, rows, scale, p, count, b->at.q, q_stride, 1.0f, y->dk, kv_stride);
-}
-
-/* The place of a key head's gradient, zeroed unless it is added to. */
-static float *key_gradient(const op_io_t *io, int input, int64_t first, int64_t length, int64_t kv) {
-    const attention_attr_t *at = io->attr;
-    int64_t stride = at->kv_heads * at->head_dim;
-    if (!io->gin[input].data) return NULL;
-    float *g = (float *)io->gin[input].data + first * stride + kv * at->head_dim;
-    for (int64_t j = 0; !io->acc[input] && j < length; j++) memset(g + j * stride, 0, (size_t)at->head_dim * sizeof *g);
-    return g;
-}
-
-/* Query head h of sequence s. */
-static void backward_head(const op_io_t *io, int64_t s, int64_t h, keys_t own, keys_t prefix) {
-    const attention_attr_t *at = io->attr;
-    const int32_t *cu = io->in[ATTENTION_CU].data;
-    int64_t length = cu[s + 1] - cu[s], part = thread_part(io);
-    float *dq = io->gin[ATTENTION_Q].data;
-    for (int64_t i = 0; i < length; i += CPU_QUERY_ROWS) {
-        int64_t row = cu[s] + i;
-        block_t b = {.at = heads_of(io, s, i, h), .rows = cpu_min(CPU_QUERY_ROWS, length - i), .lse_stride = at->heads};
-        int64_t offset = row * b.at.q_stride + h * b.at.dim;
-        b.dout = place(&io->gout, offset);
-        b.o = place(&io->out[ATTENTION_O], offset);
-        b.lse = place(&io->out[ATTENTION_LSE], row * at->heads + h);
-        b.dq = dq ? dq + offset : NULL;
-        b.scratch = cpu_thread_scratch(io, 0, part);
-        own.k = b.at.k;
-        own.v = b.at.v;
-        own.count = i + b.rows;
-        prefix.k = b.at.prefix_k;
-        prefix.v = b.at.prefix_v;
-        prefix.count = b.at.prefix;
-        backward_keys(&b, &own, io->acc[ATTENTION_Q] ? 1.0f : 0.0f);
-        backward_keys(&b, &prefix, 1.0f);
-    }
-}
-
-/* A task owns one key head of one sequence and of its prefix, so the sums over its query heads and blocks have one
- * order. */
-void cpu_attention_bwd(const op_io_t *io) {
-    const attention_attr_t *at = io->attr;
-    const int32_t *cu = io->in[ATTENTION_CU].data, *cup = io->in[ATTENTION_CU_PREFIX].data;
-    int64_t tasks = (io->in[ATTENTION_CU].dim[0] - 1) * at->kv_heads, group = at->heads / at->kv_heads;
-#pragma omp parallel for schedule(dynamic)
-    for (int64_t t = 0; t < tasks; t++) {
-        int64_t s = t / at->kv_heads, kv = t % at->kv_heads, length = cu[s + 1] - cu[s];
-        keys_t own = {.own = true}, prefix = {.own = false};
-        own.dk = key_gradient(io, ATTENTION_K, cu[s], length, kv);
-        own.dv = key_gradient(io, ATTENTION_V, cu[s], length, kv);
-        if (cup) {
-            prefix.dk = key_gradient(io, ATTENTION_PREFIX_K, cup[s], cup[s + 1] - cup[s], kv);
-            prefix.dv = key_gradient(io, ATTENTION_PREFIX_V, cup[s], cup[s + 1] - cup[s], kv);
-        }
-        for (int64_t h = kv * group; h < (kv + 1) * group; h++) backward_head(io, s, h, own, prefix);
+    const plan_t p = plan_of(io);
+    int64_t sequences = io->in[ATTENTION_CU].dim[0] - 1, blocks = 0;
+    for (int64_t s = 0; s < sequences; s++) blocks += cpu_parts(cu[s + 1] - cu[s], QUERIES);
+#pragma omp parallel
+    {
+#pragma omp for schedule(dynamic)
+        for (int64_t t = 0; t < sequences * at->kv_heads; t++) pack(io, &p, t / at->kv_heads, t % at->kv_heads);
+#pragma omp for schedule(dynamic)
+        for (int64_t t = 0; t < blocks * at->heads; t++) forward_task(io, &p, t);
     }
 }

@@ -1,9 +1,45 @@
 #include "kernels/ops/attention_cached.h"
 #include "kernels/cpu/cpu.h"
+#include "kernels/cpu/vecmath.h"
+
+/* Scores of a block of QUERIES queries against all the keys it sees live in scratch. */
+enum { QUERIES = 64 };
+
+typedef struct heads {
+    const float *q, *k, *v;
+    int64_t q_stride, kv_stride, dim;
+    float scale;
+} heads_t;
+
+/* Turns a row of scores into exp(s - max) for the `seen` first and 0 for the rest; gives the sum. */
+GRAFT_CLONES static float cached_softmax_row(float *restrict s, int64_t seen, int64_t count) {
+    float max = vec_max(s, seen), sum = 0;
+#pragma omp simd reduction(+ : sum)
+    for (int64_t j = 0; j < seen; j++) {
+        float e = vec_exp(s[j] - max);
+        s[j] = e;
+        sum += e;
+    }
+    for (int64_t j = seen; j < count; j++) s[j] = 0;
+    return sum;
+}
+
+GRAFT_CLONES static void scale_row(float *x, int64_t n, float factor) {
+    for (int64_t i = 0; i < n; i++) x[i] *= factor;
+}
+
+/* `rows` <= QUERIES queries over keys, `count` of which the last query sees, the one before it one less and so on. */
+static void attend(const heads_t *at, int64_t rows, int64_t count, float *s, float *o) {
+    float sum[QUERIES];
+    cpu_gemm('N', 'T', rows, count, at->dim, at->scale, at->q, at->q_stride, at->k, at->kv_stride, 0.0f, s, count);
+    for (int64_t i = 0; i < rows; i++) sum[i] = cached_softmax_row(s + i * count, count - rows + i + 1, count);
+    cpu_gemm('N', 'N', rows, at->dim, count, 1.0f, s, count, at->v, at->kv_stride, 0.0f, o, at->q_stride);
+    for (int64_t i = 0; i < rows; i++) scale_row(o + i * at->q_stride, at->dim, 1.0f / sum[i]);
+}
 
 size_t cpu_attention_cached_scratch(const op_io_t *io) {
     const attention_cached_attr_t *at = io->attr;
-    return cpu_scratch_bytes(0, CPU_QUERY_ROWS * at->places);
+    return cpu_scratch_bytes(0, QUERIES * at->places);
 }
 
 /* Writes `rows` rows of a key and a value tensor from row `from` on to place `to` of slot s. */
@@ -43,17 +79,16 @@ void cpu_attention_cached_fwd(const op_io_t *io) {
     for (int64_t t = 0; t < sequences * at->heads; t++) {
         int64_t s = t / at->heads, h = t % at->heads, length = cu[s + 1] - cu[s], before = rows_before(io, s);
         int64_t slot = s * at->places * stride + h / group * dim;
-        for (int64_t i = 0; i < length; i += CPU_QUERY_ROWS) {
-            int64_t rows = cpu_min(CPU_QUERY_ROWS, length - i), place = (cu[s] + i) * q_stride + h * dim;
-            const cpu_heads_t heads = {.q = q + place,
-                                       .k = keys + slot,
-                                       .v = values + slot,
-                                       .q_stride = q_stride,
-                                       .kv_stride = stride,
-                                       .dim = dim,
-                                       .scale = (float)at->scale};
-            cpu_attend(&heads, rows, before + i + rows, cpu_thread_scratch(io, 0, CPU_QUERY_ROWS * at->places),
-                       o + place, NULL, 0);
+        for (int64_t i = 0; i < length; i += QUERIES) {
+            int64_t rows = cpu_min(QUERIES, length - i), place = (cu[s] + i) * q_stride + h * dim;
+            const heads_t heads = {.q = q + place,
+                                   .k = keys + slot,
+                                   .v = values + slot,
+                                   .q_stride = q_stride,
+                                   .kv_stride = stride,
+                                   .dim = dim,
+                                   .scale = (float)at->scale};
+            attend(&heads, rows, before + i + rows, cpu_thread_scratch(io, 0, QUERIES * at->places), o + place);
         }
     }
 }

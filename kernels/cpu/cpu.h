@@ -47,18 +47,6 @@ static inline int64_t cpu_max(int64_t a, int64_t b) {
 void cpu_gemm(char ta, char tb, int64_t m, int64_t n, int64_t k, float alpha, const float *a, int64_t lda,
               const float *b, int64_t ldb, float beta, float *c, int64_t ldc);
 
-/* Causal attention of `rows` <= CPU_QUERY_ROWS queries over `prefix` prefix rows, which all of them see, and over keys,
- * `count` of which the last query sees, the one before it one less and so on. s holds rows * (prefix + count) scores;
- * lse (stride lse_stride) may be NULL. */
-enum { CPU_QUERY_ROWS = 64 };
-typedef struct cpu_heads {
-    const float *q, *k, *v, *prefix_k, *prefix_v;
-    int64_t prefix; /* 0: none */
-    int64_t q_stride, kv_stride, dim;
-    float scale;
-} cpu_heads_t;
-void cpu_attend(const cpu_heads_t *at, int64_t rows, int64_t count, float *s, float *o, float *lse, int64_t lse_stride);
-
 /* One thread's part of scratch that holds `count` floats per thread after `shared` floats for all. */
 static inline float *cpu_thread_scratch(const op_io_t *io, int64_t shared, int64_t count) {
     return (float *)io->scratch + shared + omp_get_thread_num() * count;
