@@ -47,6 +47,12 @@ static inline int64_t cpu_max(int64_t a, int64_t b) {
 void cpu_gemm(char ta, char tb, int64_t m, int64_t n, int64_t k, float alpha, const float *a, int64_t lda,
               const float *b, int64_t ldb, float beta, float *c, int64_t ldc);
 
+/* The first address from p on where a cache line begins; scratch that is used so is CPU_LINE bytes longer. */
+enum { CPU_LINE = 64 };
+static inline float *cpu_line(void *p) {
+    return (float *)(void *)((char *)p + (CPU_LINE - (uintptr_t)p % CPU_LINE) % CPU_LINE);
+}
+
 /* One thread's part of scratch that holds `count` floats per thread after `shared` floats for all. */
 static inline float *cpu_thread_scratch(const op_io_t *io, int64_t shared, int64_t count) {
     return (float *)io->scratch + shared + omp_get_thread_num() * count;

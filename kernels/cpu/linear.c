@@ -3,6 +3,10 @@
 
 enum { ROWS = 128, WEIGHT_ROWS = 64 };
 
+size_t cpu_linear_scratch(const op_io_t *io) {
+    return cpu_product_scratch(io->in[LINEAR_X].dim[1]);
+}
+
 void cpu_linear_fwd(const op_io_t *io) {
     int64_t rows = io->in[LINEAR_X].dim[0], k = io->in[LINEAR_X].dim[1], m = io->in[LINEAR_W].dim[0];
     const cpu_product_t y = {.ta = 'N',
@@ -16,7 +20,8 @@ void cpu_linear_fwd(const op_io_t *io) {
                              .bias = io->in[LINEAR_B].data,
                              .rows = rows,
                              .cols = m,
-                             .inner = k};
+                             .inner = k,
+                             .scratch = io->scratch};
     cpu_product(&y, ROWS);
 }
 

@@ -62,7 +62,8 @@ void cpu_lstm_fwd(const op_io_t *io) {
                                       .bias = io->in[LSTM_B_IH].data,
                                       .rows = z.rows,
                                       .cols = z.gates,
-                                      .inner = z.inputs};
+                                      .inner = z.inputs,
+                                      .scratch = io->scratch};
     cpu_product(&from_input, PRODUCT_ROWS);
 #pragma omp parallel
     for (int64_t s = 0; s < z.rows; s++) {
@@ -74,10 +75,12 @@ void cpu_lstm_fwd(const op_io_t *io) {
     }
 }
 
-/* Scratch: the gradients of the gates' arguments [T,4H], then that of the cells [H]. */
+/* Scratch: of the forward pass the product's, of backward the gradients of the gates' arguments [T,4H], then that of
+ * the cells [H]. */
 size_t cpu_lstm_scratch(const op_io_t *io) {
     const sizes_t z = sizes_of(io);
-    return sizeof(float) * (size_t)(z.rows * z.gates + z.cells);
+    size_t back = sizeof(float) * (size_t)(z.rows * z.gates + z.cells), forward = cpu_product_scratch(z.inputs);
+    return back > forward ? back : forward;
 }
 
 /* Gradients at row t of cell k: of the gates' arguments, and in dc of the cell before. */

@@ -1,7 +1,12 @@
 #include "kernels/cpu/product.h"
+#include "kernels/cpu/gemm.h"
 #include "kernels/cpu/vecmath.h"
 
 enum { TILE_COLUMNS = 512, SUM_COLUMNS = 64, FEW_ROWS = 4, FEW_COLUMNS = 64 };
+
+/* Of products with packed panels: fewer rows leave turning B to the library; a panel of PART_INNER fits in a core's own
+ * cache; a job has JOB_ROWS rows at most, but at least LEAST_ROWS where few panels are cut to make LEAST_JOBS jobs. */
+enum { PANEL_ROWS = 32, PART_INNER = 1536, JOB_ROWS = 1024, LEAST_ROWS = 128, LEAST_JOBS = 8 };
 
 static void tile_product(const cpu_product_t *p, int64_t i, int64_t j, int64_t height, int64_t width) {
     float *c = p->c + i * p->ldc + j;
@@ -18,24 +23,75 @@ GRAFT_CLONES static void product_few(const cpu_product_t *p, int64_t j, int64_t 
     for (int64_t l = j; l < j + width; l++)
         for (int64_t i = 0; i < p->rows; i++) {
             float sum = vec_dot(p->a + i * p->lda, p->b + l * p->ldb, p->inner), *c = p->c + i * p->ldc + l;
-            if (p->bias) sum += p->bias[l];
-            *c = p->acc ? *c + sum : sum;
+            *c = p->acc ? *c + sum : p->bias ? sum + p->bias[l] : sum;
         }
 }
 
-/* Tiles of one row follow each other so that a thread finds its rows of A in cache. */
+size_t cpu_product_scratch(int64_t inner) {
+    return CPU_LINE + cpu_scratch_bytes(0, gemm_panels(1, cpu_min(inner, PART_INNER)));
+}
+
+/* Columns [j, j + GEMM_COLS) of some rows. */
+static void panel_product(const cpu_product_t *p, int64_t i, int64_t rows, int64_t j, int64_t part, float *panel) {
+    const gemm_set_t *set = gemm_set();
+    gemm_block_t g = {.b = panel,
+                      .rows = rows,
+                      .cols = cpu_min(GEMM_COLS, p->cols - j),
+                      .lda = p->lda,
+                      .c = p->c + i * p->ldc + j,
+                      .ldc = p->ldc};
+    if (p->acc)
+        g.from = g.c, g.from_step = p->ldc;
+    else if (p->bias)
+        g.from = p->bias + j;
+    for (int64_t l = 0; l == 0 || l < p->inner; l += part) {
+        g.k = cpu_min(part, p->inner - l);
+        g.a = p->a + i * p->lda + l;
+        gemm_pack(set, p->b + j * p->ldb + l, p->ldb, g.cols, g.k, panel);
+        gemm_block(set, &g);
+        g.from = g.c, g.from_step = p->ldc;
+    }
+}
+
+/* A thread packs the panels of its columns alone, so nobody waits; neighbours take the same rows of A from the cache
+ * that cores share. */
+static void product_panels(const cpu_product_t *p) {
+    int64_t part = cpu_tile(p->inner, PART_INNER), across = cpu_parts(p->cols, GEMM_COLS);
+    int64_t down = cpu_parts(p->rows, JOB_ROWS);
+    while (down * across < LEAST_JOBS && p->rows / (2 * down) >= LEAST_ROWS) down *= 2;
+    int64_t height = (cpu_parts(p->rows, down) + GEMM_ROWS - 1) / GEMM_ROWS * GEMM_ROWS;
+    float *panels = cpu_line(p->scratch);
+#pragma omp parallel for schedule(dynamic)
+    for (int64_t t = 0; t < down * across; t++) {
+        int64_t i = t / across * height, rows = cpu_min(height, p->rows - i);
+        float *panel = panels + omp_get_thread_num() * gemm_panels(1, cpu_min(p->inner, PART_INNER));
+        if (rows > 0) panel_product(p, i, rows, t % across * GEMM_COLS, part, panel);
+    }
+}
+
+/* Tiles of one row follow each other so that a thread finds its rows of A in cache. Their number is even, for two
+ * threads. */
+static void product_tiles(const cpu_product_t *p, int64_t tile_rows) {
+    int64_t width = cpu_tile(p->cols, TILE_COLUMNS), across = cpu_parts(p->cols, width);
+    int64_t down = cpu_parts(p->rows, tile_rows);
+    if (down * across % 2 && p->rows >= tile_rows / 2) down++;
+    int64_t height = cpu_max((cpu_parts(p->rows, cpu_max(down, 1)) + 7) / 8 * 8, 8);
+#pragma omp parallel for schedule(dynamic)
+    for (int64_t t = 0; t < cpu_parts(p->rows, height) * across; t++) {
+        int64_t i = t / across * height, j = t % across * width;
+        tile_product(p, i, j, cpu_min(height, p->rows - i), cpu_min(width, p->cols - j));
+    }
+}
+
 void cpu_product(const cpu_product_t *p, int64_t tile_rows) {
+    assert(!(p->acc && p->bias));
     if (p->rows <= FEW_ROWS && p->ta == 'N' && p->tb == 'T') {
 #pragma omp parallel for schedule(static)
         for (int64_t j = 0; j < p->cols; j += FEW_COLUMNS) product_few(p, j, cpu_min(FEW_COLUMNS, p->cols - j));
-        return;
-    }
-    int64_t height = cpu_tile(p->rows, tile_rows), width = cpu_tile(p->cols, TILE_COLUMNS);
-    int64_t down = cpu_parts(p->rows, height), across = cpu_parts(p->cols, width);
-#pragma omp parallel for schedule(static)
-    for (int64_t t = 0; t < down * across; t++) {
-        int64_t i = t / across * height, j = t % across * width;
-        tile_product(p, i, j, cpu_min(height, p->rows - i), cpu_min(width, p->cols - j));
+    } else if (p->rows >= PANEL_ROWS && p->ta == 'N' && p->tb == 'T') {
+        product_panels(p);
+    } else {
+        product_tiles(p, tile_rows);
     }
 }
 

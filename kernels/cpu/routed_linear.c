@@ -25,6 +25,10 @@ static int64_t outputs(const op_io_t *io) {
     return io->in[ROUTED_LINEAR_W].dim[0] / at->experts;
 }
 
+size_t cpu_routed_linear_scratch(const op_io_t *io) {
+    return cpu_product_scratch(io->in[ROUTED_LINEAR_X].dim[1]);
+}
+
 void cpu_routed_linear_fwd(const op_io_t *io) {
     int64_t k = io->in[ROUTED_LINEAR_X].dim[1], m = outputs(io);
     const float *x = io->in[ROUTED_LINEAR_X].data, *w = io->in[ROUTED_LINEAR_W].data, *b = io->in[ROUTED_LINEAR_B].data;
@@ -41,7 +45,8 @@ void cpu_routed_linear_fwd(const op_io_t *io) {
                                  .bias = b ? b + t.expert * m : NULL,
                                  .rows = t.rows,
                                  .cols = m,
-                                 .inner = k};
+                                 .inner = k,
+                                 .scratch = io->scratch};
         cpu_product(&y, ROWS);
     }
 }

@@ -97,11 +97,22 @@ static backend_t timed_backend(void) {
 static double product_seconds(int64_t m, int64_t n, int64_t k) {
     float *a = calloc((size_t)(m * k), sizeof *a), *b = calloc((size_t)(n * k), sizeof *b);
     float *c = calloc((size_t)(m * n), sizeof *c);
-    if (!a || !b || !c) exit(5);
+    void *scratch = malloc(cpu_product_scratch(k));
+    if (!a || !b || !c || !scratch) exit(5);
     for (int64_t i = 0; i < m * k; i++) a[i] = (float)(i % 13) - 6;
     for (int64_t i = 0; i < n * k; i++) b[i] = (float)(i % 11) - 5;
-    const cpu_product_t p = {
-        .ta = 'N', .tb = 'T', .a = a, .b = b, .c = c, .rows = m, .cols = n, .inner = k, .lda = k, .ldb = k, .ldc = n};
+    const cpu_product_t p = {.ta = 'N',
+                             .tb = 'T',
+                             .a = a,
+                             .b = b,
+                             .c = c,
+                             .rows = m,
+                             .cols = n,
+                             .inner = k,
+                             .lda = k,
+                             .ldb = k,
+                             .ldc = n,
+                             .scratch = scratch};
     double best = 1e9;
     for (int i = 0; i < 5; i++) {
         double began = omp_get_wtime();
@@ -109,7 +120,7 @@ static double product_seconds(int64_t m, int64_t n, int64_t k) {
         double t = omp_get_wtime() - began;
         if (t < best) best = t;
     }
-    free(a), free(b), free(c);
+    free(a), free(b), free(c), free(scratch);
     return best;
 }
 
