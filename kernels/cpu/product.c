@@ -5,8 +5,8 @@
 enum { TILE_COLUMNS = 512, SUM_COLUMNS = 64, FEW_ROWS = 4, FEW_COLUMNS = 64 };
 
 /* Of products with packed panels: fewer rows leave turning B to the library; a panel of PART_INNER fits in a core's own
- * cache; a job has JOB_ROWS rows at most, but at least LEAST_ROWS where few panels are cut to make LEAST_JOBS jobs. */
-enum { PANEL_ROWS = 32, PART_INNER = 1536, JOB_ROWS = 1024, LEAST_ROWS = 128, LEAST_JOBS = 8 };
+ * cache; a job has at most JOB_ROWS rows and, where columns are cut unevenly for the threads, at least LEAST_ROWS. */
+enum { PANEL_ROWS = 32, PART_INNER = 1536, JOB_ROWS = 1024, LEAST_ROWS = 64 };
 
 static void tile_product(const cpu_product_t *p, int64_t i, int64_t j, int64_t height, int64_t width) {
     float *c = p->c + i * p->ldc + j;
@@ -53,19 +53,20 @@ static void panel_product(const cpu_product_t *p, int64_t i, int64_t rows, int64
     }
 }
 
-/* A thread packs the panels of its columns alone, so nobody waits; neighbours take the same rows of A from the cache
- * that cores share. */
+/* A thread packs the panels of its columns alone, so nobody waits. The columns of a thread lie together: threads that
+ * write neighbouring columns of a row at one time get in each other's way. How C is cut changes no bit (gemm.h), so it
+ * may depend on the number of threads. */
 static void product_panels(const cpu_product_t *p) {
     int64_t part = cpu_tile(p->inner, PART_INNER), across = cpu_parts(p->cols, GEMM_COLS);
-    int64_t down = cpu_parts(p->rows, JOB_ROWS);
-    while (down * across < LEAST_JOBS && p->rows / (2 * down) >= LEAST_ROWS) down *= 2;
+    int64_t down = cpu_parts(p->rows, JOB_ROWS), size = gemm_panels(1, cpu_min(p->inner, PART_INNER));
+    int threads = omp_get_max_threads();
+    while (down * across % threads && down * across < 4 * threads && p->rows / (2 * down) >= LEAST_ROWS) down *= 2;
     int64_t height = (cpu_parts(p->rows, down) + GEMM_ROWS - 1) / GEMM_ROWS * GEMM_ROWS;
     float *panels = cpu_line(p->scratch);
-#pragma omp parallel for schedule(dynamic)
+#pragma omp parallel for schedule(static)
     for (int64_t t = 0; t < down * across; t++) {
-        int64_t i = t / across * height, rows = cpu_min(height, p->rows - i);
-        float *panel = panels + omp_get_thread_num() * gemm_panels(1, cpu_min(p->inner, PART_INNER));
-        if (rows > 0) panel_product(p, i, rows, t % across * GEMM_COLS, part, panel);
+        int64_t i = t % down * height, rows = cpu_min(height, p->rows - i);
+        if (rows > 0) panel_product(p, i, rows, t / down * GEMM_COLS, part, panels + omp_get_thread_num() * size);
     }
 }
 
