@@ -27,18 +27,23 @@ GRAFT_CLONES static void product_few(const cpu_product_t *p, int64_t j, int64_t 
         }
 }
 
-size_t cpu_product_scratch(int64_t inner) {
-    return CPU_LINE + cpu_scratch_bytes(0, gemm_panels(1, cpu_min(inner, PART_INNER)));
+int64_t cpu_product_part(int64_t inner) {
+    return gemm_panels(1, cpu_min(inner, PART_INNER));
 }
 
-/* Columns [j, j + GEMM_COLS) of some rows. */
-static void panel_product(const cpu_product_t *p, int64_t i, int64_t rows, int64_t j, int64_t part, float *panel) {
+size_t cpu_product_scratch(int64_t inner) {
+    return CPU_LINE + cpu_scratch_bytes(0, cpu_product_part(inner));
+}
+
+/* Columns [j, j + GEMM_COLS). */
+static void panel_product(const cpu_product_t *p, int64_t j) {
     const gemm_set_t *set = gemm_set();
-    gemm_block_t g = {.b = panel,
-                      .rows = rows,
+    int64_t part = cpu_tile(p->inner, PART_INNER);
+    gemm_block_t g = {.b = p->scratch,
+                      .rows = p->rows,
                       .cols = cpu_min(GEMM_COLS, p->cols - j),
                       .lda = p->lda,
-                      .c = p->c + i * p->ldc + j,
+                      .c = p->c + j,
                       .ldc = p->ldc};
     if (p->acc)
         g.from = g.c, g.from_step = p->ldc;
@@ -46,27 +51,37 @@ static void panel_product(const cpu_product_t *p, int64_t i, int64_t rows, int64
         g.from = p->bias + j;
     for (int64_t l = 0; l == 0 || l < p->inner; l += part) {
         g.k = cpu_min(part, p->inner - l);
-        g.a = p->a + i * p->lda + l;
-        gemm_pack(set, p->b + j * p->ldb + l, p->ldb, g.cols, g.k, panel);
+        g.a = p->a + l;
+        gemm_pack(set, p->b + j * p->ldb + l, p->ldb, g.cols, g.k, p->scratch);
         gemm_block(set, &g);
         g.from = g.c, g.from_step = p->ldc;
     }
+}
+
+void cpu_product_alone(const cpu_product_t *p) {
+    if (p->rows < PANEL_ROWS)
+        tile_product(p, 0, 0, p->rows, p->cols);
+    else
+        for (int64_t j = 0; j < p->cols; j += GEMM_COLS) panel_product(p, j);
 }
 
 /* A thread packs the panels of its columns alone, so nobody waits. The columns of a thread lie together: threads that
  * write neighbouring columns of a row at one time get in each other's way. How C is cut changes no bit (gemm.h), so it
  * may depend on the number of threads. */
 static void product_panels(const cpu_product_t *p) {
-    int64_t part = cpu_tile(p->inner, PART_INNER), across = cpu_parts(p->cols, GEMM_COLS);
-    int64_t down = cpu_parts(p->rows, JOB_ROWS), size = gemm_panels(1, cpu_min(p->inner, PART_INNER));
+    int64_t across = cpu_parts(p->cols, GEMM_COLS), down = cpu_parts(p->rows, JOB_ROWS);
     int threads = omp_get_max_threads();
     while (down * across % threads && down * across < 4 * threads && p->rows / (2 * down) >= LEAST_ROWS) down *= 2;
     int64_t height = (cpu_parts(p->rows, down) + GEMM_ROWS - 1) / GEMM_ROWS * GEMM_ROWS;
-    float *panels = cpu_line(p->scratch);
 #pragma omp parallel for schedule(static)
     for (int64_t t = 0; t < down * across; t++) {
-        int64_t i = t % down * height, rows = cpu_min(height, p->rows - i);
-        if (rows > 0) panel_product(p, i, rows, t / down * GEMM_COLS, part, panels + omp_get_thread_num() * size);
+        cpu_product_t job = *p;
+        int64_t i = t % down * height;
+        job.a += i * p->lda;
+        job.c += i * p->ldc;
+        job.rows = cpu_min(height, p->rows - i);
+        job.scratch = cpu_line(p->scratch) + omp_get_thread_num() * cpu_product_part(p->inner);
+        if (job.rows > 0) panel_product(&job, t / down * GEMM_COLS);
     }
 }
 

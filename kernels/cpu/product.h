@@ -16,5 +16,10 @@ typedef struct cpu_product {
 void cpu_product(const cpu_product_t *p, int64_t tile_rows);
 size_t cpu_product_scratch(int64_t inner);
 
+/* The same with ta = 'N' and tb = 'T' on the calling thread; scratch holds cpu_product_part(inner)
+ * floats. */
+void cpu_product_alone(const cpu_product_t *p);
+int64_t cpu_product_part(int64_t inner);
+
 /* sums[j] = (acc ? sums[j] : 0) + sum over n of x[n,j], in double. */
 void cpu_column_sums(const float *x, int64_t rows, int64_t cols, bool acc, float *sums);
