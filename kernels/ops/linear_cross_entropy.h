@@ -3,13 +3,13 @@
  *   weight[m] >= 0: weight * nll
  *   weight[m] <  0: |weight| * -log max(1 - p[m,t], 1e-20), unlikelihood (Welleck et al. 2019, equation 4; the floor is
  *                   the one of Korbak et al. 2023), so that t becomes less likely
- * In chunks of rows; a chunk's logits live in scratch. Backward, with dz[m,v] below: dh = dz W, dW = dz^T h.
+ * In blocks of rows and tokens, so that whole logits are nowhere. Backward, with dz[m,v] below: dh = dz W, dW = dz^T h.
  *   weight[m] >= 0: dz = dloss * weight * (p[m,v] - [v = t])
  *   weight[m] <  0: dz = dloss * |weight| * p[m,t] / (1 - p[m,t]) * ([v = t] - p[m,v]); 0 where the floor applies
  * 1 - p[m,t] is summed over the other tokens, never subtracted, so it keeps its digits where p[m,t] is near 1.
  * With T, rows first .. first+k of W are trained apart from the others: T is those rows (the same memory), and dT their
  * part of dW; the forward pass does not read it.
- * The CPU version makes dh in the forward pass while the chunk's logits are at hand and keeps it in out[1].
+ * The CPU version makes dh in the forward pass while a block's logits are at hand and keeps it in out[1].
  * in: h [M,d], W [V,d], targets [M] i32 (0 <= t < V), weights [M] f32, T [k,d] optional
  * out: loss [1] f64 always, dh [M,d] = d loss/d h at dloss = 1, nll [M] f32, for rows of either sign. M = 0 gives loss
  * 0. gout: [1] f64. */

@@ -1,5 +1,6 @@
 /* Speed of every CPU kernel at the shapes of SmolLM2-135M with 1,024 tokens in four sequences: GF/s where arithmetic
- * rules, GB/s (of tensors read and written once) where memory does. Not a test. usage: bench_ops [op] */
+ * rules, GB/s (of tensors read and written once) where memory does. Then products alone (bench_products.h). Not a test.
+ * usage: bench_ops [op|product] */
 #include <omp.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -13,6 +14,7 @@
 #include "kernels/ops/rmsnorm.h"
 #include "kernels/ops/rope_table.h"
 #include "kernels/ops/routed_linear.h"
+#include "tests/bench/bench_products.h"
 
 enum { TOKENS = 1024, WIDTH = 576, HIDDEN = 1536, HEADS = 9, KV = 3, DIM = 64, RANK = 8, VOCAB = 49152, TARGETS = 512 };
 
@@ -267,5 +269,6 @@ int main(int argc, char **argv) {
     printf("%d threads\n", omp_get_max_threads());
     for (size_t n = 0; n < sizeof benches / sizeof benches[0]; n++)
         if (argc < 2 || strncmp(benches[n].name, argv[1], strlen(argv[1])) == 0) measure(&benches[n]);
+    if (argc < 2 || strcmp(argv[1], "product") == 0) bench_products();
     return 0;
 }
