@@ -2,11 +2,11 @@
 #include "kernels/cpu/gemm.h"
 #include "kernels/cpu/vecmath.h"
 
-enum { TILE_COLUMNS = 512, SUM_COLUMNS = 64, FEW_ROWS = 4, FEW_COLUMNS = 64 };
+enum { TILE_COLUMNS = 512, LEAST_COLUMNS = 96, SUM_COLUMNS = 64, FEW_ROWS = 4, FEW_COLUMNS = 64 };
 
 /* Of products with packed panels: fewer rows leave turning B to the library; a panel of PART_INNER fits in a core's own
  * cache; a job has at most JOB_ROWS rows and, where columns are cut unevenly for the threads, at least LEAST_ROWS. */
-enum { PANEL_ROWS = 32, PART_INNER = 1536, JOB_ROWS = 1024, LEAST_ROWS = 64 };
+enum { PANEL_ROWS = 96, PART_INNER = 1536, JOB_ROWS = 1024, LEAST_ROWS = 64 };
 
 static void tile_product(const cpu_product_t *p, int64_t i, int64_t j, int64_t height, int64_t width) {
     float *c = p->c + i * p->ldc + j;
@@ -88,12 +88,14 @@ static void product_panels(const cpu_product_t *p) {
 /* Tiles of one row follow each other so that a thread finds its rows of A in cache. Their number is even, for two
  * threads. */
 static void product_tiles(const cpu_product_t *p, int64_t tile_rows) {
-    int64_t width = cpu_tile(p->cols, TILE_COLUMNS), across = cpu_parts(p->cols, width);
-    int64_t down = cpu_parts(p->rows, tile_rows);
-    if (down * across % 2 && p->rows >= tile_rows / 2) down++;
-    int64_t height = cpu_max((cpu_parts(p->rows, cpu_max(down, 1)) + 7) / 8 * 8, 8);
+    int64_t height = cpu_tile(p->rows, tile_rows), width = cpu_tile(p->cols, TILE_COLUMNS);
+    int64_t down = cpu_parts(p->rows, height), across = cpu_parts(p->cols, width);
+    if (down * across % 2 && p->cols > LEAST_COLUMNS) {
+        width = cpu_tile(p->cols, p->cols / (across + 1) / 8 * 8 + 8);
+        across = cpu_parts(p->cols, width);
+    }
 #pragma omp parallel for schedule(dynamic)
-    for (int64_t t = 0; t < cpu_parts(p->rows, height) * across; t++) {
+    for (int64_t t = 0; t < down * across; t++) {
         int64_t i = t / across * height, j = t % across * width;
         tile_product(p, i, j, cpu_min(height, p->rows - i), cpu_min(width, p->cols - j));
     }

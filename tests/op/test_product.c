@@ -160,11 +160,14 @@ static void check_product(const float *c, const product_t *s) {
 }
 
 static const product_t products[] = {
-    {0, 5, 7, 'N', 'T', false, true},      {3, 70, 9, 'N', 'T', true, false},     {31, 50, 20, 'N', 'T', false, true},
-    {32, 1, 1, 'N', 'T', false, true},     {33, 50, 0, 'N', 'T', false, true},    {40, 49, 0, 'N', 'T', false, false},
-    {130, 145, 33, 'N', 'T', true, false}, {200, 48, 65, 'N', 'T', false, true},  {1030, 97, 5, 'N', 'T', false, false},
-    {35, 50, 1601, 'N', 'T', true, false}, {35, 50, 1601, 'N', 'T', false, true}, {65, 530, 9, 'N', 'N', true, false},
-    {70, 9, 40, 'N', 'N', false, false},   {193, 33, 17, 'T', 'N', true, false},  {5, 600, 30, 'T', 'N', false, false},
+    {0, 5, 7, 'N', 'T', false, true},       {3, 70, 9, 'N', 'T', true, false},
+    {95, 50, 20, 'N', 'T', false, true},    {96, 1, 1, 'N', 'T', false, true},
+    {97, 50, 0, 'N', 'T', false, true},     {103, 49, 0, 'N', 'T', false, false},
+    {130, 145, 33, 'N', 'T', true, false},  {200, 48, 65, 'N', 'T', false, true},
+    {1030, 97, 5, 'N', 'T', false, false},  {98, 50, 1601, 'N', 'T', true, false},
+    {110, 50, 1601, 'N', 'T', false, true}, {65, 530, 9, 'N', 'N', true, false},
+    {70, 9, 40, 'N', 'N', false, false},    {193, 33, 17, 'T', 'N', true, false},
+    {5, 600, 30, 'T', 'N', false, false},
 };
 
 /* Values, and the same bits on any number of threads. */
