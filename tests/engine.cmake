@@ -1,14 +1,4 @@
-# Tests of the whole engine share a tiny model and its batches.
-target_sources(arch_test_engine PRIVATE common/tiny_model.c arch/oracle_side.c)
-target_sources(arch_test_prefix PRIVATE common/tiny_model.c arch/oracle_side.c)
-target_sources(arch_test_prompt PRIVATE common/tiny_model.c arch/oracle_side.c)
-target_sources(arch_test_objective PRIVATE common/tiny_model.c)
-target_sources(arch_test_cached PRIVATE common/tiny_model.c)
-target_sources(arch_test_streams PRIVATE common/tiny_model.c)
-target_sources(method_test_device PRIVATE common/tiny_model.c)
-target_sources(method_test_contract PRIVATE common/tiny_model.c)
-target_sources(method_test_added_tokens PRIVATE common/tiny_model.c)
-target_sources(method_test_packing PRIVATE common/tiny_model.c)
-target_sources(method_test_demix PRIVATE common/tiny_model.c)
-target_sources(method_test_prefix PRIVATE common/tiny_model.c)
-target_sources(method_test_slot PRIVATE common/tiny_model.c)
+# Tests of the whole engine compare with the oracle.
+foreach(name engine prefix prompt)
+  target_sources(arch_test_${name} PRIVATE arch/oracle_side.c)
+endforeach()

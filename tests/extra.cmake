@@ -29,7 +29,8 @@ if(GRAFT_VENV)
   add_test(NAME oracle_tokenizer_parity COMMAND ${GRAFT_VENV}/bin/python
            ${CMAKE_CURRENT_SOURCE_DIR}/oracle/tokenizer_parity.py $<TARGET_FILE:graft> 2000)
   set_tests_properties(oracle_forward_parity oracle_full_parity oracle_peft_parity oracle_peft_prefix oracle_peft_prompt
-                       oracle_added_tokens oracle_tokenizer_parity PROPERTIES LABELS oracle TIMEOUT 600)
+                       oracle_added_tokens oracle_tokenizer_parity PROPERTIES LABELS oracle TIMEOUT 600 COST 20
+                       ENVIRONMENT OMP_WAIT_POLICY=passive)
   # The second asks llama.cpp, too: pip install llama-cpp-python compiles it, half an hour on two cores. Run it with
   # ctest -L llamacpp.
   add_test(NAME oracle_gguf_adapter COMMAND ${GRAFT_VENV}/bin/python ${CMAKE_CURRENT_SOURCE_DIR}/oracle/gguf_adapter.py
@@ -39,5 +40,3 @@ if(GRAFT_VENV)
            ${CMAKE_CURRENT_SOURCE_DIR}/oracle/gguf_adapter.py --graft $<TARGET_FILE:graft> --llama)
   set_tests_properties(llamacpp_gguf_adapter PROPERTIES LABELS llamacpp TIMEOUT 600)
 endif()
-
-target_sources(method_test_full PRIVATE common/tiny_model.c)

@@ -1,8 +1,9 @@
 # End-to-end tests of the program; included by tests/CMakeLists.txt. They need mpirun, python3 (its standard library
-# alone) and the HDF5 tools. The label soak marks what takes long; tests/run leaves it out.
+# alone) and the HDF5 tools. The label soak marks what takes long; tests/run leaves it out. COST is about the seconds that a
+# test takes: ctest starts long ones first.
 function(graft_e2e name label timeout script)
   add_test(NAME e2e_${name} COMMAND ${CMAKE_CURRENT_LIST_DIR}/${script} ${ARGN})
-  set_tests_properties(e2e_${name} PROPERTIES LABELS ${label} TIMEOUT ${timeout} RUN_SERIAL TRUE
+  set_tests_properties(e2e_${name} PROPERTIES LABELS ${label} TIMEOUT ${timeout} COST 20
                        ENVIRONMENT "GRAFT=$<TARGET_FILE:graft>")
 endfunction()
 graft_e2e(doctor e2e 120 doctor.sh)
@@ -42,3 +43,4 @@ if(TARGET graft_on_host)
   graft_e2e(devices e2e 300 devices.sh)
   set_property(TEST e2e_devices APPEND PROPERTY ENVIRONMENT "GRAFT_CUDA=$<TARGET_FILE:graft_on_host>")
 endif()
+set_tests_properties(e2e_slurm e2e_kills e2e_recipes e2e_data_build e2e_objectives e2e_on_device e2e_devices PROPERTIES COST 60)
