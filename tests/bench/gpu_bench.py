@@ -1,12 +1,16 @@
 #!/usr/bin/env python3
 """Training on one GPU beside PyTorch on the same card: Llamas of three sizes with random weights.
 
-    GRAFT=build/graft tests/bench/gpu_bench.py DIR OUT.md [135M|1B|8B ...]
+    GRAFT=build/graft tests/bench/gpu_bench.py [--quick] DIR OUT.md [135M|1B|8B ...]
+    GRAFT=build/tests/graft_on_host tests/bench/gpu_bench.py --trial DIR OUT.md
 
 LoRA of rank 16 on all linears in bfloat16 on sequences of 4096 tokens, with and without CUDA graphs; prefix and prompt
 tuning; of 135M full training, too. The peer is the same model written in plain PyTorch (scaled_dot_product_attention,
 fused AdamW). Numbers: tokens/s (median of the later steps), peak memory as nvidia-smi sees it, and the share of the step
-that the same matrix products take in PyTorch alone. Needs PyTorch; models are written to DIR (8B: 16 GB)."""
+that the same matrix products take in PyTorch alone. Needs PyTorch 2; models are written to DIR (8B: 16 GB).
+
+--quick: 135M and 1B, LoRA alone. --trial: a tiny model on the CPU, for whoever changes this file; it measures nothing."""
+import argparse
 import json
 import os
 import shutil
@@ -28,6 +32,8 @@ SHAPES = {
     "1B": (2048, 8192, 16, 32, 8, 128256, True),
     "8B": (4096, 14336, 32, 32, 8, 128256, False),
 }
+TINY = (64, 96, 2, 4, 2, 512, True)
+DEVICE = "cuda"
 GOALS = {"135M": "250k / 500k", "1B": "60k / 95k", "8B": "12.5k / 16k"}
 METHODS = {
     "LoRA": "{type: lora, r: 16, lora_alpha: 16, target_modules: all-linear}",
@@ -60,7 +66,7 @@ def tensors(shape):
 
 
 def value(shape):
-    return torch.ones(shape, dtype=torch.bfloat16) if len(shape) == 1 else torch.randn(shape, device="cuda").mul_(0.02).bfloat16()
+    return torch.ones(shape, dtype=torch.bfloat16) if len(shape) == 1 else torch.randn(shape, device=DEVICE).mul_(0.02).bfloat16()
 
 
 def write_model(path, shape):
@@ -92,13 +98,15 @@ def write_data(path):
     words = "the noun another tin on there anna inner them rerun router an on a tour then".split()
     with open(path, "w") as f:
         for i in range(BATCH * (STEPS + 1)):
-            f.write(json.dumps({"text": " ".join(words[(i * 7 + k * k) % len(words)] for k in range(LENGTH))}) + "\n")
+            f.write(json.dumps({"text": " ".join(words[(i * 7 + k * k) % len(words)] for k in range(LENGTH * 3 // 2))}) + "\n")
 
 
 class Peak:
     """The most memory of the card that comes into use meanwhile, in GiB; this program's own was there before."""
 
     def used(self):
+        if DEVICE == "cpu":
+            return 0.0
         done = subprocess.run(["nvidia-smi", "--query-gpu=memory.used", "--format=csv,noheader,nounits"],
                               stdout=subprocess.PIPE, text=True, check=True)
         return float(done.stdout.split()[0]) / 1024
@@ -144,6 +152,24 @@ device: cuda
     return statistics.median(speeds[WARM:]), peak.most
 
 
+def rms_norm(x, d, w):
+    if hasattr(F, "rms_norm"):  # PyTorch 2.4
+        return F.rms_norm(x, (d,), w, 1e-5)
+    return (x.float() * torch.rsqrt(x.float().square().mean(-1, keepdim=True) + 1e-5)).to(x.dtype) * w
+
+
+def attention(q, k, v):
+    if "enable_gqa" in (F.scaled_dot_product_attention.__doc__ or ""):  # PyTorch 2.5
+        return F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=True)
+    many = q.shape[1] // k.shape[1]
+    return F.scaled_dot_product_attention(q, k.repeat_interleave(many, 1), v.repeat_interleave(many, 1), is_causal=True)
+
+
+def wait():
+    if DEVICE == "cuda":
+        torch.cuda.synchronize()
+
+
 class Peer:
     """The same training in plain PyTorch."""
 
@@ -152,7 +178,7 @@ class Peer:
         full = method == "full"
         self.w = {}
         for name, dims in tensors(shape):
-            w = value(dims).cuda()
+            w = value(dims).to(DEVICE)
             if full:
                 w = w.float().requires_grad_()
                 self.trained.append(w)
@@ -161,13 +187,13 @@ class Peer:
         if method.startswith("LoRA"):
             for name, dims in list(tensors(shape)):
                 if "_proj" in name:
-                    a = (torch.randn(RANK, dims[1], device="cuda") / dims[1] ** 0.5).requires_grad_()
-                    b = torch.zeros(dims[0], RANK, device="cuda").requires_grad_()
+                    a = (torch.randn(RANK, dims[1], device=DEVICE) / dims[1] ** 0.5).requires_grad_()
+                    b = torch.zeros(dims[0], RANK, device=DEVICE).requires_grad_()
                     self.ab[name] = a, b
                     self.trained += [a, b]
-        self.adam = torch.optim.AdamW(self.trained, lr=1e-4, fused=True)
+        self.adam = torch.optim.AdamW(self.trained, lr=1e-4, fused=DEVICE == "cuda")
         d, _, _, heads, _, _, _ = shape
-        angle = torch.outer(torch.arange(LENGTH, device="cuda").float(), 10000.0 ** (-torch.arange(0, d // heads, 2, device="cuda").float() / (d // heads)))
+        angle = torch.outer(torch.arange(LENGTH, device=DEVICE).float(), 10000.0 ** (-torch.arange(0, d // heads, 2, device=DEVICE).float() / (d // heads)))
         self.cos, self.sin = torch.cat([angle.cos()] * 2, -1).bfloat16(), torch.cat([angle.sin()] * 2, -1).bfloat16()
 
     def linear(self, x, name):
@@ -183,14 +209,14 @@ class Peer:
 
     def loss(self, ids):
         d, _, layers, heads, kv, _, tied = self.shape
-        norm = lambda x, name: F.rms_norm(x, (d,), self.w[name].bfloat16(), 1e-5)
+        norm = lambda x, name: rms_norm(x, d, self.w[name].bfloat16())
         x = F.embedding(ids, self.w["model.embed_tokens.weight"]).bfloat16()
         for i in range(layers):
             p = f"model.layers.{i}."
             h = norm(x, p + "input_layernorm.weight")
             split = lambda name, n: self.linear(h, f"{p}self_attn.{name}_proj.weight").view(1, LENGTH, n, d // heads).transpose(1, 2)
             q, k, v = self.rope(split("q", heads)), self.rope(split("k", kv)), split("v", kv)
-            o = F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=True)
+            o = attention(q, k, v)
             x = x + self.linear(o.transpose(1, 2).reshape(1, LENGTH, d), p + "self_attn.o_proj.weight")
             h = norm(x, p + "post_attention_layernorm.weight")
             gate = F.silu(self.linear(h, p + "mlp.gate_proj.weight")) * self.linear(h, p + "mlp.up_proj.weight")
@@ -201,29 +227,33 @@ class Peer:
 
     def step(self):
         for _ in range(BATCH):
-            (self.loss(torch.randint(0, 256, (1, LENGTH), device="cuda")) / BATCH).backward()
+            (self.loss(torch.randint(0, 256, (1, LENGTH), device=DEVICE)) / BATCH).backward()
         torch.nn.utils.clip_grad_norm_(self.trained, 1.0)
         self.adam.step()
         self.adam.zero_grad(set_to_none=True)
 
 
 def pytorch(shape, method):
-    torch.cuda.empty_cache()
-    torch.cuda.reset_peak_memory_stats()
+    if not hasattr(F, "scaled_dot_product_attention"):
+        return "PyTorch is too old"
+    if DEVICE == "cuda":
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
     try:
         peer, times = Peer(shape, method), []
         for _ in range(STEPS):
-            torch.cuda.synchronize()
+            wait()
             begun = time.perf_counter()
             peer.step()
-            torch.cuda.synchronize()
+            wait()
             times.append(time.perf_counter() - begun)
-    except torch.OutOfMemoryError:
+    except torch.cuda.OutOfMemoryError:
         return "out of memory"
     finally:
         peer = None
-        torch.cuda.empty_cache()
-    return BATCH * LENGTH / statistics.median(times[WARM:]), torch.cuda.max_memory_allocated() / 2**30
+        if DEVICE == "cuda":
+            torch.cuda.empty_cache()
+    return BATCH * LENGTH / statistics.median(times[WARM:]), (torch.cuda.max_memory_allocated() / 2**30 if DEVICE == "cuda" else 0.0)
 
 
 def products_seconds(shape, method):
@@ -231,23 +261,39 @@ def products_seconds(shape, method):
     d, _, layers, _, _, vocab, _ = shape
     total = 0.0
     for out, n, times in [(o, i, layers) for _, o, i in linears(shape)] + [(vocab, d, 1)]:
-        x, w = torch.randn(LENGTH, n, device="cuda").bfloat16(), torch.randn(out, n, device="cuda").bfloat16()
+        x, w = torch.randn(LENGTH, n, device=DEVICE).bfloat16(), torch.randn(out, n, device=DEVICE).bfloat16()
         y = F.linear(x, w)
         for product in [lambda: F.linear(x, w), lambda: y @ w] + ([lambda: y.t() @ x] if method == "full" else []):
             for _ in range(3):
                 product()
-            torch.cuda.synchronize()
+            wait()
             begun = time.perf_counter()
             for _ in range(10):
                 product()
-            torch.cuda.synchronize()
+            wait()
             total += times * (time.perf_counter() - begun) / 10
     return total
 
 
 def main():
-    work, report, *sizes = sys.argv[1:]
-    work, report = os.path.join(os.path.abspath(work), "bench"), os.path.abspath(report)
+    global DEVICE, LENGTH, STEPS, WARM
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--trial", action="store_true")
+    parser.add_argument("work")
+    parser.add_argument("report")
+    parser.add_argument("sizes", nargs="*")
+    options = parser.parse_args()
+    sizes, methods = options.sizes or list(SHAPES), list(METHODS)
+    if options.quick:
+        sizes, methods = options.sizes or ["135M", "1B"], ["LoRA", "LoRA, no graphs"]
+    if options.trial:
+        DEVICE, LENGTH, STEPS, WARM = "cpu", 64, 3, 1
+        SHAPES["tiny"], sizes = TINY, ["tiny"]
+    elif not torch.cuda.is_available():
+        print("skipped: PyTorch has no GPU here")
+        return 77
+    work, report = os.path.join(os.path.abspath(options.work), "bench"), os.path.abspath(options.report)
     os.environ["GRAFT"] = os.path.abspath(os.environ["GRAFT"])
     os.makedirs(work, exist_ok=True)
     os.chdir(work)
@@ -260,15 +306,19 @@ def main():
             f.write(text + "\n")
             f.flush()
 
-        say(f"\nTraining on {torch.cuda.get_device_name()}, PyTorch {torch.__version__}, CUDA {torch.version.cuda}; {BATCH} sequences of {LENGTH} tokens a step\n")
+        if options.trial:
+            say("\n**A trial on the CPU: no measurement.**")
+        name = "the CPU" if options.trial else torch.cuda.get_device_name()
+        say(f"\nTraining on {name}, PyTorch {torch.__version__}, CUDA {torch.version.cuda}; {BATCH} sequences of {LENGTH} tokens a step\n")
         say("| model | method | graft tokens/s | GiB | products' share | PyTorch tokens/s | GiB | floor / goal |")
         say("|---|---|---|---|---|---|---|---|")
-        for size in sizes or SHAPES:
+        for size in sizes:
             shape = SHAPES[size]
             write_model(size, shape)
-            torch.cuda.empty_cache()
-            for method in METHODS:
-                if method == "full" and size != "135M":
+            if DEVICE == "cuda":
+                torch.cuda.empty_cache()
+            for method in methods:
+                if method == "full" and size not in ("135M", "tiny"):
                     continue
                 ours = graft(size, method, f"run-{size}")
                 bad += isinstance(ours, str)
@@ -276,7 +326,7 @@ def main():
                     f"{ours[0]:.0f}", f"{ours[1]:.1f}", f"{100 * products_seconds(shape, method) * ours[0] / LENGTH:.0f} %"]
                 peer = pytorch(shape, method) if method in ("LoRA", "full") else "not measured"
                 row += [peer, ""] if isinstance(peer, str) else [f"{peer[0]:.0f}", f"{peer[1]:.1f}"]
-                say("| " + " | ".join([size, method, *row, GOALS[size] if method == "LoRA" else ""]) + " |")
+                say("| " + " | ".join([size, method, *row, GOALS.get(size, "") if method == "LoRA" else ""]) + " |")
             shutil.rmtree(size)
     return 1 if bad else 0
 

@@ -27,6 +27,17 @@ cudaError_t cudaSetDevice(int device); /* of this thread */
 cudaError_t cudaGetDevice(int *device);
 cudaError_t cudaDeviceGetPCIBusId(char *id, int size, int device);
 
+cudaError_t cudaFree(void *p);
+/* Memory that the host may touch, too; no flag matters here. */
+#define cudaMemAttachGlobal 1u
+cudaError_t cudaMallocManaged(void **p, size_t bytes, unsigned flags);
+enum cudaMemoryType { cudaMemoryTypeUnregistered, cudaMemoryTypeHost, cudaMemoryTypeDevice, cudaMemoryTypeManaged };
+struct cudaPointerAttributes {
+    enum cudaMemoryType type;
+};
+/* Of any address in a piece. */
+cudaError_t cudaPointerGetAttributes(struct cudaPointerAttributes *a, const void *p);
+
 #define cudaStreamDefault      0u
 #define cudaStreamNonBlocking  1u
 #define cudaEventDefault       0u

@@ -20,5 +20,7 @@ bool memory_has(const void *p, size_t bytes);
 /* Any of it is. */
 bool memory_touches(const void *p, size_t bytes);
 size_t memory_used();
+/* False: not the start of a piece of managed memory. */
+bool managed_give(void *p);
 
 } // namespace on_host

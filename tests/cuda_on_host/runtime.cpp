@@ -208,7 +208,7 @@ cudaError_t cudaMalloc(void **p, size_t bytes) {
 cudaError_t cudaFree(void *p) {
     if (captures) return answer(cudaErrorStreamCaptureUnsupported);
     run_all();
-    return !p || on_host::memory_give(p) ? cudaSuccess : answer(cudaErrorInvalidValue);
+    return !p || on_host::managed_give(p) || on_host::memory_give(p) ? cudaSuccess : answer(cudaErrorInvalidValue);
 }
 cudaError_t cudaHostAlloc(void **p, size_t bytes, unsigned flags) {
     (void)flags;

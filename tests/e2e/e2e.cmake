@@ -31,10 +31,13 @@ graft_e2e(slurm e2e 300 slurm.sh)
 set_tests_properties(e2e_slurm PROPERTIES SKIP_RETURN_CODE 77)
 if(TARGET graft_on_host) # devices that are emulated
   set_property(TEST e2e_slurm APPEND PROPERTY ENVIRONMENT "GRAFT_ON_HOST=$<TARGET_FILE:graft_on_host>")
-  graft_e2e(gpu_runs e2e 300 ../gpu/runs.py ${CMAKE_CURRENT_BINARY_DIR}/gpu_runs one lora prefix)
-  graft_e2e(gpu_nccl e2e 300 ../gpu/runs.py ${CMAKE_CURRENT_BINARY_DIR}/gpu_runs nccl lora)
-  set_tests_properties(e2e_gpu_runs e2e_gpu_nccl PROPERTIES ENVIRONMENT
-                       "GRAFT=$<TARGET_FILE:graft_on_host>;OMP_WAIT_POLICY=passive;CUDA_ON_HOST_NO_CALLS=1")
+  # every line of tests/gpu/run but those for nvcc and compute-sanitizer; the tests proper run under their own names
+  graft_e2e(gpu_suite e2e 600 ../gpu/run --on-host ${CMAKE_BINARY_DIR} ${CMAKE_CURRENT_BINARY_DIR}/gpu_suite)
+  set_tests_properties(e2e_gpu_suite PROPERTIES COST 60 ENVIRONMENT
+                       "PROGRAMS=gpu_op_test_cuda;GRAFT_TEST_OP=add;METHODS=lora prefix;CUDA_ON_HOST_NO_CALLS=1")
+  if(GRAFT_VENV) # for its PyTorch
+    set_tests_properties(e2e_gpu_suite PROPERTIES ENVIRONMENT_MODIFICATION PATH=path_list_prepend:${GRAFT_VENV}/bin)
+  endif()
 endif()
 graft_e2e(data_build e2e 300 data_build.sh)
 graft_e2e(bad_inputs inputs 300 bad_inputs.sh)

@@ -5,7 +5,8 @@
 
 one: on the device in float32 and bfloat16, losses beside the CPU's, and the same digits when run again and with CUDA
 graphs off. nccl: two ranks that share a GPU, which NCCL takes for two machines (NCCL_HOSTID); the same digits as one rank.
-DIR is for files that are made anew. Standard library alone."""
+DIR is for files that are made anew. Several runs share the device at a time. Standard library alone."""
+import concurrent.futures
 import json
 import os
 import shutil
@@ -46,13 +47,17 @@ def example(i):
 
 def run(model, method, out, dtype, arguments, launcher=()):
     """The losses of a run, as printed; a text that says why where there are none."""
-    with open("run.yaml", "w") as f:
+    file = out + ".yaml"
+    with open(file, "w") as f:
         f.write(CONFIG.format(model=model, dtype=dtype, method=METHODS[method], steps=STEPS, out=out))
-    command = [os.environ["GRAFT"], "train", "run.yaml", *arguments]
+    command = [os.environ["GRAFT"], "train", file, *arguments]
     if launcher:
         command = [x for i, host in enumerate(launcher)
                    for x in ([":"] if i else ["mpirun"]) + ["-n", "1", "-x", "NCCL_HOSTID=" + host, *command]]
-    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    try:
+        done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=120)
+    except subprocess.TimeoutExpired:
+        return "not over after two minutes"
     if done.returncode:
         return "exit code %d: %s" % (done.returncode, "\n".join(done.stdout.splitlines()[-5:]))
     with open(os.path.join(out, "metrics.jsonl")) as f:
@@ -61,44 +66,57 @@ def run(model, method, out, dtype, arguments, launcher=()):
 
 
 def compare(name, got, want, limit):
+    """Whether they agree, and a line that says so."""
     if isinstance(got, str) or isinstance(want, str):
-        print("FAILED %s: %s" % (name, got if isinstance(got, str) else "the run it is compared with failed: " + want))
-        return False
+        return False, "FAILED %s: %s" % (name, got if isinstance(got, str) else "the run it is compared with failed: " + want)
     worst = max(abs(g - w) / abs(w) for g, w in zip(got, want))
     good = worst <= limit
-    print("%s %s: loss %.5f to %.5f, off by %.2g (limit %.2g)" % ("passed" if good else "FAILED", name, got[0], got[-1], worst, limit))
-    return good
+    return good, "%s %s: loss %.5f to %.5f, off by %.2g (limit %.2g)" % (
+        "passed" if good else "FAILED", name, got[0], got[-1], worst, limit)
+
+
+def one_device(model, method):
+    name = model + " " + method
+    device = ["device=cuda"]
+    first = run(model, method, name + " cuda", "float32", device)
+    cpu = run(model, method, name + " cpu", "float32", ["device=cpu"])
+    again = run(model, method, name + " again", "float32", device + ["training.cuda_graph=false"])
+    results = [compare(name + ", float32", first, cpu, LIMIT["float32"]),
+               compare(name + ", again without graphs", again, first, 0)]
+    if method not in ("full", "demix"):  # trained weights are float32
+        half = run(model, method, name + " bf16", "bfloat16", device)
+        results.append(compare(name + ", bfloat16", half, cpu, LIMIT["bfloat16"]))
+    return results
+
+
+def two_ranks(model, method):
+    name = model + " " + method
+    first = run(model, method, name + " cuda", "float32", ["device=cuda"])
+    two = run(model, method, name + " two", "float32", ["device=cuda", "share_device=true"], ("one", "two"))
+    return [compare(name + ", two ranks", two, first, 0)]
 
 
 def main():
     work, what, *methods = sys.argv[1:]
+    part = {"one": one_device, "nccl": two_ranks}[what]
     work = os.path.join(os.path.abspath(work), what)
     shutil.rmtree(work, ignore_errors=True)
     os.makedirs(work)
     os.environ["GRAFT"] = os.path.abspath(os.environ["GRAFT"])
     os.chdir(work)
-    good = True
     with open("train.jsonl", "w") as f:
         f.writelines(example(i) for i in range(40))
+    jobs = []
     for model in "llama", "gpt2":
         subprocess.run([sys.executable, os.path.join(HERE, "../e2e/tiny_model.py"), model, model], check=True)
-        for method in methods or METHODS:
-            if model == "gpt2" and method == "two":
-                continue  # its target modules are a Llama's
-            name = model + " " + method
-            device = ["device=cuda"]
-            first = run(model, method, name + " cuda", "float32", device)
-            if what == "nccl":
-                two = run(model, method, name + " two", "float32", device + ["share_device=true"], ("one", "two"))
-                good &= compare(name + ", two ranks", two, first, 0)
-                continue
-            cpu = run(model, method, name + " cpu", "float32", ["device=cpu"])
-            good &= compare(name + ", float32", first, cpu, LIMIT["float32"])
-            again = run(model, method, name + " again", "float32", device + ["training.cuda_graph=false"])
-            good &= compare(name + ", again without graphs", again, first, 0)
-            if method not in ("full", "demix"):  # trained weights are float32
-                half = run(model, method, name + " bf16", "bfloat16", device)
-                good &= compare(name + ", bfloat16", half, cpu, LIMIT["bfloat16"])
+        # the target modules of "two" are a Llama's
+        jobs += [(model, method) for method in methods or METHODS if (model, method) != ("gpt2", "two")]
+    good = True
+    with concurrent.futures.ThreadPoolExecutor(max_workers=max(1, min(4, (os.cpu_count() or 1) // 2))) as pool:
+        for results in pool.map(lambda job: part(*job), jobs):
+            for passed, line in results:
+                good &= passed
+                print(line, flush=True)
     return 0 if good else 1
 
 
