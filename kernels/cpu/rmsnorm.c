@@ -4,11 +4,19 @@
 #include "kernels/cpu/add_norm.h"
 #include "kernels/cpu/vecmath.h"
 
-enum { COLUMNS = 64 };
+enum { COLUMNS = 64, RUN = 1024 };
+
+/* Runs are summed in float, their totals in double: without wide vectors a long row would lose digits. */
+static inline double sum_of_squares(const float *x, int64_t d) {
+    double total = 0;
+    for (int64_t first = 0; first < d; first += RUN)
+        total += (double)vec_dot(x + first, x + first, cpu_min(RUN, d - first));
+    return total;
+}
 
 GRAFT_CLONES static float rmsnorm_row(float *restrict y, const float *restrict x, const float *restrict w, int64_t d,
                                       double eps) {
-    float r = (float)(1 / sqrt((double)vec_dot(x, x, d) / (double)d + eps));
+    float r = (float)(1 / sqrt(sum_of_squares(x, d) / (double)d + eps));
     for (int64_t i = 0; i < d; i++) y[i] = x[i] * r * w[i];
     return r;
 }
