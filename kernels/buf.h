@@ -34,10 +34,10 @@ status_t buf_reserve(void **data, int64_t *cap, int64_t want, size_t size, const
 /* calloc that raises ST_NOMEM and checks the product for overflow. */
 status_t buf_calloc(void **out, int64_t count, size_t size, const char *what);
 
-/* A copy of `s` (of its first n bytes), or NULL with ST_NOMEM raised. */
 /* Zeroed memory for arrays of numbers, 256-byte aligned; free() releases it. That of many pages takes memory and time
  * only where and when it is touched, and has huge pages where the system gives them. ST_NOMEM, with `what`. */
 status_t buf_pages(void **out, size_t bytes, const char *what);
 
+/* A copy of `s` (of its first n bytes), or NULL with ST_NOMEM raised. */
 char *buf_strdup(const char *s);
 char *buf_strndup(const char *s, size_t n);

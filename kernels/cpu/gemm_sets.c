@@ -1,5 +1,6 @@
 /* Compiled with contraction on (CMakeLists.txt): a product and a sum become one instruction where there is one. */
 #include "kernels/cpu/gemm.h"
+#include "kernels/cpu/lanes.h"
 
 #if defined(__x86_64__)
 #define TILE    tile_avx512

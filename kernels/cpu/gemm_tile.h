@@ -61,26 +61,10 @@ TARGET static void TILE(const gemm_block_t *t) {
 
 /* Eight vectors by eight elements: out[l][i] = x[i * step + l]. */
 TARGET static inline void JOIN(TILE, _turn_block)(const float *x, int64_t step, float *out) {
-    typedef float vec_t __attribute__((vector_size(32)));
-    typedef float loose_t __attribute__((vector_size(32), aligned(4)));
-    vec_t r[8], s[8];
-    for (int h = 0; h < 8; h++) r[h] = (vec_t)(*(const loose_t *)(x + h * step));
-    for (int h = 0; h < 8; h += 2) {
-        s[h] = __builtin_shufflevector(r[h], r[h + 1], 0, 8, 1, 9, 4, 12, 5, 13);
-        s[h + 1] = __builtin_shufflevector(r[h], r[h + 1], 2, 10, 3, 11, 6, 14, 7, 15);
-    }
-    for (int h = 0; h < 8; h += 4) {
-        r[h] = __builtin_shufflevector(s[h], s[h + 2], 0, 1, 8, 9, 4, 5, 12, 13);
-        r[h + 1] = __builtin_shufflevector(s[h], s[h + 2], 2, 3, 10, 11, 6, 7, 14, 15);
-        r[h + 2] = __builtin_shufflevector(s[h + 1], s[h + 3], 0, 1, 8, 9, 4, 5, 12, 13);
-        r[h + 3] = __builtin_shufflevector(s[h + 1], s[h + 3], 2, 3, 10, 11, 6, 7, 14, 15);
-    }
-    for (int h = 0; h < 4; h++) {
-        vec_t low = __builtin_shufflevector(r[h], r[h + 4], 0, 1, 2, 3, 8, 9, 10, 11);
-        vec_t high = __builtin_shufflevector(r[h], r[h + 4], 4, 5, 6, 7, 12, 13, 14, 15);
-        *(loose_t *)(out + h * GEMM_COLS) = (loose_t)low;
-        *(loose_t *)(out + (h + 4) * GEMM_COLS) = (loose_t)high;
-    }
+    lanes_t v[LANES];
+    for (int h = 0; h < LANES; h++) v[h] = LOAD(x + h * step);
+    lanes_transpose(v);
+    for (int h = 0; h < LANES; h++) STORE(out + h * GEMM_COLS, v[h]);
 }
 
 /* Lines of x are used up once they are read. */

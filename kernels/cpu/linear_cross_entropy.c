@@ -68,11 +68,10 @@ GRAFT_CLONES static float row_max(const float *z, int64_t n) {
     return vec_max(z, n);
 }
 
-/* Takes a block's logits of one row into its part; z becomes exp(z - part->max), 0 at the target. `sums` are those of
- * the blocks before. t: the target's place in the block, if it is there. NaN passes. */
+/* Takes a block's logits of one row into its part; z becomes exp(z - part->max), next to nothing (1e-38) at
+ * the target. `sums` are those of the blocks before. t: the target's place in the block, if it is there. NaN passes. */
 static void take_block(float *z, int64_t n, int64_t t, bool first, part_t *part, float *sums, int64_t d) {
-    bool here = t >= 0 && t < n;
-    if (here) part->at_target = z[t], z[t] = -FLT_MAX;
+    if (t >= 0 && t < n) part->at_target = z[t], z[t] = -FLT_MAX;
     float max = row_max(z, n);
     if (first) {
         part->max = max;
@@ -84,31 +83,36 @@ static void take_block(float *z, int64_t n, int64_t t, bool first, part_t *part,
         part->max = max;
     }
     part->rest += (double)exp_row(z, n, part->max);
-    if (here) z[t] = 0;
+}
+
+/* Logits of tokens v ... v+n and rows first ... first+rows: z [rows, n], behind which `panel` is scratch. */
+static void block_logits(const op_io_t *io, const plan_t *p, int64_t first, int64_t rows, int64_t v, int64_t n,
+                         float *z, float *panel) {
+    const cpu_product_t logits = {.ta = 'N',
+                                  .tb = 'T',
+                                  .a = (const float *)io->in[LCE_H].data + first * p->d,
+                                  .lda = p->d,
+                                  .b = (const float *)io->in[LCE_W].data + v * p->d,
+                                  .ldb = p->d,
+                                  .c = z,
+                                  .ldc = n,
+                                  .rows = rows,
+                                  .cols = n,
+                                  .inner = p->d,
+                                  .scratch = panel};
+    cpu_product_alone(&logits);
 }
 
 /* One segment of one chunk of `rows` rows: parts, and the sums over v of exp(z - max) W[v] if sums is not NULL. */
 static void forward_segment(const op_io_t *io, const plan_t *p, int64_t first, int64_t rows, int64_t segment,
                             part_t *parts, float *sums) {
-    const float *h = io->in[LCE_H].data, *w = io->in[LCE_W].data;
+    const float *w = io->in[LCE_W].data;
     const int32_t *target = io->in[LCE_TARGETS].data;
     float *z = thread_scratch(io, p);
     int64_t begin = segment * p->segment, end = cpu_min(p->vocab, begin + p->segment), d = p->d;
     for (int64_t v = begin; v < end; v += BLOCK) {
         int64_t n = cpu_min(BLOCK, end - v);
-        const cpu_product_t logits = {.ta = 'N',
-                                      .tb = 'T',
-                                      .a = h + first * d,
-                                      .lda = d,
-                                      .b = w + v * d,
-                                      .ldb = d,
-                                      .c = z,
-                                      .ldc = n,
-                                      .rows = rows,
-                                      .cols = n,
-                                      .inner = d,
-                                      .scratch = z + CHUNK * BLOCK};
-        cpu_product_alone(&logits);
+        block_logits(io, p, first, rows, v, n, z, z + CHUNK * BLOCK);
         for (int64_t r = 0; r < rows; r++)
             take_block(z + r * n, n, target[first + r] - v, v == begin, &parts[r], sums ? sums + r * d : NULL, d);
         if (sums) cpu_gemm('N', 'N', rows, d, n, 1.0f, z, n, w + v * d, d, v == begin ? 0.0f : 1.0f, sums, d);
@@ -198,7 +202,7 @@ static head_row_t head_row(float nll, float at_target, float weight) {
 /* dW of rows v ... v+count of W, summed over chunks of h in order. */
 static void weight_tile(const op_io_t *io, const plan_t *p, int64_t v, int64_t count, const head_row_t *row, bool acc,
                         float *dw) {
-    const float *h = io->in[LCE_H].data, *w = io->in[LCE_W].data;
+    const float *h = io->in[LCE_H].data;
     const int32_t *target = io->in[LCE_TARGETS].data;
     const float dloss = (float)*(const double *)io->gout.data;
     float *z = thread_scratch(io, p);
@@ -206,19 +210,7 @@ static void weight_tile(const op_io_t *io, const plan_t *p, int64_t v, int64_t c
     if (p->m == 0 && !acc) memset(dw, 0, (size_t)(count * d) * sizeof *dw);
     for (int64_t first = 0; first < p->m; first += BACK_ROWS) {
         int64_t rows = cpu_min(BACK_ROWS, p->m - first);
-        const cpu_product_t logits = {.ta = 'N',
-                                      .tb = 'T',
-                                      .a = h + first * d,
-                                      .lda = d,
-                                      .b = w + v * d,
-                                      .ldb = d,
-                                      .c = z,
-                                      .ldc = count,
-                                      .rows = rows,
-                                      .cols = count,
-                                      .inner = d,
-                                      .scratch = z + BACK_ROWS * BACK_TOKENS};
-        cpu_product_alone(&logits);
+        block_logits(io, p, first, rows, v, count, z, z + BACK_ROWS * BACK_TOKENS);
         for (int64_t r = 0; r < rows; r++) {
             const head_row_t *at = &row[first + r];
             int64_t t = target[first + r] - v;

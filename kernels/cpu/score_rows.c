@@ -1,6 +1,8 @@
 /* Compiled with contraction on (CMakeLists.txt), as panel.c. Whole vectors throughout: short rows are mostly ends. */
 #include "kernels/cpu/score_rows.h"
 #include <math.h>
+#include "kernels/cpu/lanes.h"
+#include "kernels/cpu/vecmath.h"
 
 /* Compiled twice by hand, because clones cannot ask for two features at once: whole numbers in vectors of eight come
  * with AVX2, products and sums in one with FMA. */
@@ -11,86 +13,72 @@
 #define WIDE
 #define WIDE_IS_THERE() false
 #endif
-#define INLINE static inline __attribute__((always_inline))
 
-enum { LANES = 8 };
-typedef float vec_t __attribute__((vector_size(32)));
 typedef int32_t bits_t __attribute__((vector_size(32)));
-typedef float loose_t __attribute__((vector_size(32), aligned(4))); /* at any address */
 
-#define LOAD(p)     ((vec_t)(*(const loose_t *)(p)))
-#define STORE(p, v) (*(loose_t *)(p) = (loose_t)(v))
-#define SAME(x)     ((vec_t){(x), (x), (x), (x), (x), (x), (x), (x)})
-
-INLINE vec_t larger(vec_t a, vec_t b) {
+LANES_INLINE lanes_t larger(lanes_t a, lanes_t b) {
     bits_t first = a > b;
-    return (vec_t)((first & (bits_t)a) | (~first & (bits_t)b));
+    return (lanes_t)((first & (bits_t)a) | (~first & (bits_t)b));
 }
 
 /* vec_exp (vecmath.h) of numbers that are no larger than about 1. Below -87.3 the value there; NaN stays NaN. */
-INLINE vec_t exp_of(vec_t x) {
-    const vec_t bound = SAME(-87.3366f), magic = SAME(12582912.0f);
+LANES_INLINE lanes_t exp_of(lanes_t x) {
+    const lanes_t bound = SAME(-VEC_EXP_BOUND);
     bits_t low = x < bound;
-    x = (vec_t)((low & (bits_t)bound) | (~low & (bits_t)x));
-    vec_t shifted = x * 1.44269504088896341f + magic, n = shifted - magic;
-    vec_t r = x - n * 0.693359375f - n * -2.12194440e-4f;
-    vec_t p = r * 1.9875691500e-4f + 1.3981999507e-3f;
-    p = p * r + 8.3334519073e-3f;
-    p = p * r + 4.1665795894e-2f;
-    p = p * r + 1.6666665459e-1f;
-    p = p * r + 5.0000001201e-1f;
-    p = p * (r * r) + r + 1.0f;
-    return p * (vec_t)(((bits_t)shifted - (0x4B400000 - 127)) << 23);
+    x = (lanes_t)((low & (bits_t)bound) | (~low & (bits_t)x));
+    lanes_t shifted = x * VEC_LOG2E + VEC_SHIFT, n = shifted - VEC_SHIFT;
+    lanes_t r = x - n * VEC_LN2_HIGH - n * VEC_LN2_LOW;
+    return VEC_EXP_POLYNOMIAL(r) * (lanes_t)(((bits_t)shifted - VEC_SHIFT_EXPONENT) << 23);
 }
 
 #define HALVES(v) __builtin_shufflevector(v, v, 4, 5, 6, 7, 0, 1, 2, 3)
 #define PAIRS(v)  __builtin_shufflevector(v, v, 2, 3, 0, 1, 6, 7, 4, 5)
 #define ONES(v)   __builtin_shufflevector(v, v, 1, 0, 3, 2, 5, 4, 7, 6)
 
-INLINE float max_of(vec_t v) {
+LANES_INLINE float max_of(lanes_t v) {
     v = larger(v, HALVES(v));
     v = larger(v, PAIRS(v));
     return larger(v, ONES(v))[0];
 }
 
-INLINE float sum_of(vec_t v) {
+LANES_INLINE float sum_of(lanes_t v) {
     v += HALVES(v);
     v += PAIRS(v);
     return (v + ONES(v))[0];
 }
 
-INLINE int64_t columns_of(const score_rows_t *t, int64_t i) {
+LANES_INLINE int64_t columns_of(const score_rows_t *t, int64_t i) {
     return cpu_max(0, cpu_min(t->most, t->seen + i));
 }
 
 /* The lanes of columns j, j + 1, ... in front of column `seen`. */
-INLINE bits_t lanes_before(int64_t seen, int64_t j) {
+LANES_INLINE bits_t lanes_before(int64_t seen, int64_t j) {
     const bits_t lane = {0, 1, 2, 3, 4, 5, 6, 7};
     return lane < (int32_t)(seen - j);
 }
 
 /* `seen` > 0. */
-INLINE void softmax_row(float *s, int64_t seen, float *most, float *sum) {
+LANES_INLINE void softmax_row(float *s, int64_t seen, float *most, float *sum) {
     int64_t last = (seen - 1) / LANES * LANES;
     bits_t live = lanes_before(seen, last);
-    vec_t ends = LOAD(s + last), lowest = SAME(-INFINITY);
-    ends = (vec_t)((live & (bits_t)ends) | (~live & (bits_t)lowest));
-    vec_t high = ends, sums = {0};
+    lanes_t ends = LOAD(s + last), lowest = SAME(-INFINITY);
+    ends = (lanes_t)((live & (bits_t)ends) | (~live & (bits_t)lowest));
+    lanes_t high = ends, sums = {0};
     for (int64_t j = 0; j < last; j += LANES) high = larger(LOAD(s + j), high);
     float max = max_of(high);
     for (int64_t j = 0; j < last; j += LANES) {
-        vec_t e = exp_of(LOAD(s + j) - max);
+        lanes_t e = exp_of(LOAD(s + j) - max);
         STORE(s + j, e);
         sums += e;
     }
-    vec_t e = (vec_t)(live & (bits_t)exp_of(ends - max));
+    lanes_t e = (lanes_t)(live & (bits_t)exp_of(ends - max));
     STORE(s + last, e);
-    STORE(s + last + LANES, (vec_t){0});
+    STORE(s + last + LANES, (lanes_t){0});
     *most = max;
     *sum = sum_of(sums + e);
 }
 
-INLINE void softmax_rows(const score_rows_t *t, float *most, int64_t most_step, float *sum) {
+LANES_INLINE void softmax_rows(const score_rows_t *t, float *most, int64_t most_step, float *sum) {
     for (int64_t i = 0; i < t->rows; i++)
         softmax_row(t->s + i * t->step, columns_of(t, i), &most[i * most_step], &sum[i]);
 }
@@ -111,19 +99,20 @@ void score_softmax(const score_rows_t *t, float *lse, int64_t lse_step, float *i
     }
 }
 
-INLINE void gradient_row(float *s, float *dp, int64_t seen, float lse, float dot) {
+LANES_INLINE void gradient_row(float *s, float *dp, int64_t seen, float lse, float dot) {
     for (int64_t j = 0; j < seen; j += LANES) {
         bits_t live = lanes_before(seen, j);
-        vec_t e = (vec_t)(live & (bits_t)exp_of(LOAD(s + j) - lse)), d = e * (LOAD(dp + j) - dot);
+        lanes_t e = (lanes_t)(live & (bits_t)exp_of(LOAD(s + j) - lse)), d = e * (LOAD(dp + j) - dot);
         STORE(s + j, e);
-        STORE(dp + j, (vec_t)(live & (bits_t)d));
+        STORE(dp + j, (lanes_t)(live & (bits_t)d));
     }
     int64_t end = (seen + LANES - 1) / LANES * LANES;
-    STORE(s + end, (vec_t){0});
-    STORE(dp + end, (vec_t){0});
+    STORE(s + end, (lanes_t){0});
+    STORE(dp + end, (lanes_t){0});
 }
 
-INLINE void gradient_rows(const score_rows_t *t, float *dp, const float *lse, int64_t lse_step, const float *dot) {
+LANES_INLINE void gradient_rows(const score_rows_t *t, float *dp, const float *lse, int64_t lse_step,
+                                const float *dot) {
     for (int64_t i = 0; i < t->rows; i++)
         gradient_row(t->s + i * t->step, dp + i * t->step, columns_of(t, i), lse[i * lse_step], dot[i]);
 }
@@ -143,7 +132,8 @@ void score_gradient(const score_rows_t *t, float *dp, const float *lse, int64_t 
 }
 
 /* Four rows side by side hide the latency of their sums. Fused by name, lest a compiler takes the sums apart. */
-INLINE void dots(const float *a, const float *b, int64_t stride, int64_t rows, int64_t cols, bool fused, float *dot) {
+LANES_INLINE void dots(const float *a, const float *b, int64_t stride, int64_t rows, int64_t cols, bool fused,
+                       float *dot) {
     for (int64_t i = 0; i < rows; i += PANEL_ROWS) {
         float sum[PANEL_ROWS] = {0};
         const float *x[PANEL_ROWS], *y[PANEL_ROWS];

@@ -1,23 +1,11 @@
 /* Compiled with contraction on (CMakeLists.txt): a product and a sum become one instruction where there is one, which
  * doubles the rate. Results depend on the instruction set, as those of the library's products do. */
 #include "kernels/cpu/skinny.h"
+#include "kernels/cpu/lanes.h"
 
-/* Chosen by the one feature that counts: it comes with vectors of eight, and wider ones bring little at r = 8. */
-#if defined(__x86_64__) && !defined(GRAFT_SANITIZE)
-#define SKINNY_CLONES __attribute__((target_clones("fma", "default")))
-#else
-#define SKINNY_CLONES
-#endif
-
+/* Wider vectors than those of LANES bring little at r = 8. */
 enum { PIECE = 16 };
-
-typedef float vec_t __attribute__((vector_size(32)));
-typedef float loose_t __attribute__((vector_size(32), aligned(4))); /* at any address */
-
-#define LOAD(p)     ((vec_t)(*(const loose_t *)(p)))
-#define STORE(p, v) (*(loose_t *)(p) = (loose_t)(v))
-/* the same number eight times */
-#define SAME(x) ((vec_t){(x), (x), (x), (x), (x), (x), (x), (x)})
+static_assert((int)SKINNY_WIDTH == (int)LANES, "a packed row is whole vectors");
 
 void skinny_pack(const float *a, int64_t rows, int64_t r, int64_t row_step, int64_t col_step, float *p) {
     int64_t width = skinny_row(r);
@@ -26,22 +14,22 @@ void skinny_pack(const float *a, int64_t rows, int64_t r, int64_t row_step, int6
 }
 
 /* Sums over l of a block of `rows` rows and one vector of columns. Eight sums hide each other's latency. */
-static inline __attribute__((always_inline)) void narrow_block(const skinny_narrow_t *s, int rows, int64_t i,
-                                                               int64_t column, int64_t from, int64_t to) {
+LANES_INLINE void narrow_block(const skinny_narrow_t *s, int rows, int64_t i, int64_t column, int64_t from,
+                               int64_t to) {
     int64_t width = skinny_row(s->r);
     const float *a = s->a + i * s->i_step + from * s->l_step, *p = s->p + from * width + column;
     float *c = s->c + i * width + column;
-    vec_t sum[8];
-    for (int h = 0; h < rows; h++) sum[h] = from ? LOAD(c + h * width) : (vec_t){0};
+    lanes_t sum[8];
+    for (int h = 0; h < rows; h++) sum[h] = from ? LOAD(c + h * width) : (lanes_t){0};
     for (int64_t l = from; l < to; l++, a += s->l_step, p += width) {
-        vec_t v = LOAD(p);
+        lanes_t v = LOAD(p);
         for (int h = 0; h < rows; h++) sum[h] += SAME(a[h * s->i_step]) * v;
     }
     for (int h = 0; h < rows; h++) STORE(c + h * width, to == s->k ? sum[h] * s->factor : sum[h]);
 }
 
 /* All rows, over a piece of l. */
-SKINNY_CLONES static void skinny_narrow_piece(const skinny_narrow_t *s, int64_t from, int64_t to) {
+LANES_CLONES static void skinny_narrow_piece(const skinny_narrow_t *s, int64_t from, int64_t to) {
     for (int64_t column = 0; column < skinny_row(s->r); column += SKINNY_WIDTH) {
         int64_t i = 0;
         for (; i + 8 <= s->m; i += 8) narrow_block(s, 8, i, column, from, to);
@@ -58,16 +46,16 @@ void skinny_narrow(const skinny_narrow_t *s) {
 }
 
 /* `rows` rows by two vectors. */
-static inline __attribute__((always_inline)) void wide_block(const skinny_wide_t *s, int rows, int64_t i, int64_t j) {
+LANES_INLINE void wide_block(const skinny_wide_t *s, int rows, int64_t i, int64_t j) {
     int64_t width = skinny_row(s->r), row = skinny_row(s->n);
     const float *p = s->p + j, *t = s->t + i * width;
     /* the rows that come next, of which a processor foresees little */
     for (int h = 0; h < rows; h++) __builtin_prefetch(s->c + cpu_min(s->m - 1, i + rows + h) * s->n + j, 1);
-    vec_t sum[4][2] = {{{0}}};
+    lanes_t sum[4][2] = {{{0}}};
     for (int64_t l = 0; l < s->r; l++, p += row) {
-        vec_t v0 = LOAD(p), v1 = LOAD(p + SKINNY_WIDTH);
+        lanes_t v0 = LOAD(p), v1 = LOAD(p + SKINNY_WIDTH);
         for (int h = 0; h < rows; h++) {
-            vec_t x = SAME(t[h * width + l]);
+            lanes_t x = SAME(t[h * width + l]);
             sum[h][0] += x * v0;
             sum[h][1] += x * v1;
         }
@@ -80,7 +68,7 @@ static inline __attribute__((always_inline)) void wide_block(const skinny_wide_t
 }
 
 /* The columns behind the last whole block. */
-static inline __attribute__((always_inline)) void wide_rest(const skinny_wide_t *s, int64_t i, int64_t first) {
+LANES_INLINE void wide_rest(const skinny_wide_t *s, int64_t i, int64_t first) {
     int64_t width = skinny_row(s->r), row = skinny_row(s->n);
     float *c = s->c + i * s->n;
     for (int64_t j = first; j < s->n; j++) {
@@ -90,7 +78,7 @@ static inline __attribute__((always_inline)) void wide_rest(const skinny_wide_t 
     }
 }
 
-SKINNY_CLONES static void skinny_wide_all(const skinny_wide_t *s) {
+LANES_CLONES static void skinny_wide_all(const skinny_wide_t *s) {
     int64_t whole = s->n / (2 * SKINNY_WIDTH) * (2 * SKINNY_WIDTH), i = 0;
     for (; i + 4 <= s->m; i += 4)
         for (int64_t j = 0; j < whole; j += 2 * SKINNY_WIDTH) wide_block(s, 4, i, j);

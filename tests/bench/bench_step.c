@@ -25,18 +25,21 @@ static struct {
     double bytes[OP_COUNT][2];
 } noted;
 
-/* A product of the step, C[m,n] over k, and how often it is called. */
-static struct { int64_t m, n, k, calls; } shape[SHAPES];
+/* Products of the step, C[m,n] over k, and how often they are called: x W^T, dy W, dy^T x. */
+typedef struct shape {
+    char ta, tb;
+    int64_t m, n, k, calls;
+} shape_t;
+static shape_t shape[SHAPES];
 static int shapes;
 
-static void note_product(int64_t m, int64_t n, int64_t k) {
+static void note_product(char ta, char tb, int64_t m, int64_t n, int64_t k) {
     int i = 0;
-    while (i < shapes && (shape[i].m != m || shape[i].n != n || shape[i].k != k)) i++;
+    while (i < shapes &&
+           (shape[i].ta != ta || shape[i].tb != tb || shape[i].m != m || shape[i].n != n || shape[i].k != k))
+        i++;
     if (i == SHAPES) return;
-    if (i == shapes) {
-        shape[shapes].m = m, shape[shapes].n = n, shape[shapes].k = k;
-        shape[shapes++].calls = 0;
-    }
+    if (i == shapes) shape[shapes++] = (shape_t){ta, tb, m, n, k, 0};
     shape[i].calls++;
 }
 
@@ -44,14 +47,14 @@ static void note_product(int64_t m, int64_t n, int64_t k) {
 static void note_products(op_t op, const op_io_t *io, bool back) {
     if (op == OP_LINEAR) {
         int64_t n = io->in[LINEAR_X].dim[0], k = io->in[LINEAR_W].dim[1], m = io->in[LINEAR_W].dim[0];
-        if (!back) note_product(n, m, k);
-        if (back && io->gin[LINEAR_X].data) note_product(n, k, m);
-        if (back && io->gin[LINEAR_W].data) note_product(m, k, n);
+        if (!back) note_product('N', 'T', n, m, k);
+        if (back && io->gin[LINEAR_X].data) note_product('N', 'N', n, k, m);
+        if (back && io->gin[LINEAR_W].data) note_product('T', 'N', m, k, n);
     }
     if (op == OP_LINEAR_CROSS_ENTROPY) {
         int64_t n = io->in[LCE_H].dim[0], d = io->in[LCE_W].dim[1], v = io->in[LCE_W].dim[0];
-        if (!back) note_product(n, v, d), note_product(n, d, v);
-        if (back && io->gin[LCE_W].data) note_product(n, v, d), note_product(v, d, n);
+        if (!back) note_product('N', 'T', n, v, d), note_product('N', 'N', n, d, v);
+        if (back && io->gin[LCE_W].data) note_product('N', 'T', n, v, d), note_product('T', 'N', v, d, n);
     }
 }
 
@@ -94,29 +97,32 @@ static backend_t timed_backend(void) {
 
 /* ---- the floor ---- */
 
-static double product_seconds(int64_t m, int64_t n, int64_t k) {
+/* As the step calls it: tiles of the rows that kernels/cpu/linear.c takes. */
+static double product_seconds(const shape_t *s) {
+    enum { ROWS = 128, WEIGHT_ROWS = 64 };
+    int64_t m = s->m, n = s->n, k = s->k;
     float *a = calloc((size_t)(m * k), sizeof *a), *b = calloc((size_t)(n * k), sizeof *b);
     float *c = calloc((size_t)(m * n), sizeof *c);
     void *scratch = malloc(cpu_product_scratch(k));
     if (!a || !b || !c || !scratch) exit(5);
     for (int64_t i = 0; i < m * k; i++) a[i] = (float)(i % 13) - 6;
     for (int64_t i = 0; i < n * k; i++) b[i] = (float)(i % 11) - 5;
-    const cpu_product_t p = {.ta = 'N',
-                             .tb = 'T',
+    const cpu_product_t p = {.ta = s->ta,
+                             .tb = s->tb,
                              .a = a,
                              .b = b,
                              .c = c,
                              .rows = m,
                              .cols = n,
                              .inner = k,
-                             .lda = k,
-                             .ldb = k,
+                             .lda = s->ta == 'T' ? m : k,
+                             .ldb = s->tb == 'T' ? k : n,
                              .ldc = n,
                              .scratch = scratch};
     double best = 1e9;
     for (int i = 0; i < 5; i++) {
         double began = omp_get_wtime();
-        cpu_product(&p, 128);
+        cpu_product(&p, s->ta == 'T' ? WEIGHT_ROWS : ROWS);
         double t = omp_get_wtime() - began;
         if (t < best) best = t;
     }
@@ -159,10 +165,11 @@ static void report(double whole, int64_t tokens) {
     printf("all ops %.1f ms, forward and backward %.1f ms, %.0f tokens/s\n", sum * 1e3, whole * 1e3,
            (double)tokens / whole);
     for (int i = 0; i < shapes; i++) {
-        double t = product_seconds(shape[i].m, shape[i].n, shape[i].k), calls = (double)shape[i].calls / PASSES;
+        double t = product_seconds(&shape[i]), calls = (double)shape[i].calls / PASSES;
         double f = 2.0 * (double)shape[i].m * (double)shape[i].n * (double)shape[i].k;
-        printf("product %6lld x %6lld over %6lld: %5.0f calls, %8.2f ms each, %6.1f GF/s\n", (long long)shape[i].m,
-               (long long)shape[i].n, (long long)shape[i].k, calls, t * 1e3, f / t / 1e9);
+        printf("product %c%c %6lld x %6lld over %6lld: %5.0f calls, %8.2f ms each, %6.1f GF/s\n", shape[i].ta,
+               shape[i].tb, (long long)shape[i].m, (long long)shape[i].n, (long long)shape[i].k, calls, t * 1e3,
+               f / t / 1e9);
         floor += calls * t;
         flops += calls * f;
     }
@@ -191,8 +198,7 @@ int main(int argc, char **argv) {
     build_t build;
     batch_t batch;
     check(build_open(&l.model, &backend, l.hook, l.n_method, o, &build));
-    check(batch_init(&batch, micro_rows(&l.layout, n)));
-    batch.share = true;
+    check(micro_batch_init(&l.layout, n, &batch));
     batch_clear(&batch);
     fill(&batch, &l, length, count, prompt);
     double whole = 1e9;

@@ -7,11 +7,12 @@
 A round runs every workload once on either side, so that what the machine does meanwhile hits both. Speed is tokens
 over seconds after the first two steps; padding and virtual tokens do not count on either side.
 """
-import argparse
 import json
 import os
 import statistics
 import subprocess
+
+from peers_common import options, output
 
 WORKLOADS = ["lora-dense", "lora-wordnet", "prompt-dense", "prefix-dense", "prompt-wordnet", "prefix-wordnet", "full-dense"]
 WARM = 2
@@ -37,17 +38,6 @@ output_dir: {out}
 """
 
 
-def options():
-    p = argparse.ArgumentParser()
-    for name in "graft", "python", "model", "data", "work":
-        p.add_argument("--" + name, required=True)
-    p.add_argument("--rounds", type=int, default=5)
-    p.add_argument("--steps", type=int, default=8)
-    p.add_argument("--threads", type=int, default=2)
-    p.add_argument("--workloads", default=",".join(WORKLOADS))
-    return p.parse_args()
-
-
 def tokenize(o, texts):
     text = "".join(json.dumps(t) + "\n" for t in texts)
     run = subprocess.run([o.graft, "tokenize", o.model, "--json"], input=text, capture_output=True, text=True, check=True)
@@ -71,13 +61,6 @@ def make_data(o):
             f.write(json.dumps({"prompt": [], "completion": [(i * 7919 + k * 104729) % 49152 for k in range(256)]}) + "\n")
 
 
-def output(command, environment):
-    run = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
-    if run.returncode:
-        raise SystemExit(f"{command[0]}: exit code {run.returncode}\n{run.stderr[-2000:]}")
-    return run.stdout
-
-
 def run_graft(o, workload):
     method, data = workload.split("-")
     dense = data == "dense"
@@ -92,7 +75,7 @@ def run_graft(o, workload):
     environment = dict(os.environ, OMP_NUM_THREADS=str(o.threads))
     script = ("import resource,subprocess,sys;c=subprocess.run(sys.argv[1:],stderr=subprocess.PIPE,text=True);"
               "sys.stderr.write(c.stderr);print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss/1024);sys.exit(c.returncode)")
-    rss = float(output([o.python, "-c", script, o.graft, "train", workload + ".yaml"], environment))
+    rss = float(output([o.python, "-c", script, o.graft, "train", workload + ".yaml"], env=environment))
     with open(os.path.join(out, "metrics.jsonl"), encoding="utf-8") as f:
         steps = [s for s in map(json.loads, f) if "step_seconds" in s]
     tokens = [b["tokens"] - a["tokens"] for a, b in zip([{"tokens": 0}] + steps, steps)]
@@ -103,7 +86,7 @@ def run_peft(o, workload):
     here = os.path.dirname(os.path.abspath(__file__))
     environment = dict(os.environ, OMP_NUM_THREADS=str(o.threads), TOKENIZERS_PARALLELISM="false")
     out = output([o.python, os.path.join(here, "peers_peft.py"), workload, workload.split("-")[1] + "-ids.jsonl", str(o.steps)],
-               environment)
+               env=environment)
     return json.loads(out.splitlines()[-1])
 
 
@@ -112,9 +95,7 @@ def speed(r):
 
 
 def main():
-    o = options()
-    o.graft, o.model, o.data = os.path.abspath(o.graft), os.path.abspath(o.model), os.path.abspath(o.data)
-    os.makedirs(o.work, exist_ok=True)
+    o = options(steps=8, workloads=",".join(WORKLOADS))
     os.chdir(o.work)
     make_data(o)
     rows = {w: [] for w in o.workloads.split(",")}

@@ -7,13 +7,14 @@
 The venv has torch, transformers, tokenizers, gguf, and xllamacpp (llama.cpp's server as a module). Generation is greedy,
 one sequence, float32 weights on both sides: what is timed is a token behind the prompt.
 """
-import argparse
 import json
 import os
 import statistics
 import subprocess
 import sys
 import time
+
+from peers_common import options, output
 
 CONFIG = """model: {model}
 method: {{type: lora, r: 8, lora_alpha: 16, target_modules: all-linear}}
@@ -62,23 +63,6 @@ began = time.perf_counter()
 n = sum(len(e.ids) for e in t.encode_batch(texts, add_special_tokens=False))
 print(json.dumps({"seconds": time.perf_counter() - began, "tokens": n}))
 """
-
-
-def options():
-    p = argparse.ArgumentParser()
-    for name in "graft", "python", "model", "data", "work":
-        p.add_argument("--" + name, required=True)
-    p.add_argument("--rounds", type=int, default=5)
-    p.add_argument("--threads", type=int, default=2)
-    p.add_argument("--parts", default="ranks,reduction,generation,tokenizing")
-    return p.parse_args()
-
-
-def output(command, **more):
-    run = subprocess.run(command, capture_output=True, text=True, check=False, **more)
-    if run.returncode:
-        raise SystemExit(f"{command[0]}: exit code {run.returncode}\n{run.stderr[-2000:]}")
-    return run.stdout
 
 
 def train(o, ranks, threads, reduction):
@@ -153,8 +137,7 @@ PARTS = {
 
 
 def main():
-    o = options()
-    o.graft, o.model, o.data = os.path.abspath(o.graft), os.path.abspath(o.model), os.path.abspath(o.data)
+    o = options(parts=",".join(PARTS))
     os.chdir(o.work)
     measured = {p: [] for p in o.parts.split(",")}
     for k in range(o.rounds):

@@ -132,7 +132,8 @@ import json
 loss = [row["loss"] for row in map(json.loads, open("marked-half/metrics.jsonl")) if "loss" in row]
 assert loss[-1] < 0.5 * loss[0], loss
 PY
-run "$cuda" marked-ranks --device cuda model.dtype=bfloat16 "${marked[@]}" training.optimizer_sharding=zero1
+mpirun -n 2 "$cuda" train run.yaml output_dir=marked-ranks save_steps=2 save_total_limit=0 data.max_seq_length=56 device=cuda \
+    model.dtype=bfloat16 "${marked[@]}" training.optimizer_sharding=zero1 2>log || { cat log; die "added tokens on two devices"; }
 same marked-half/final.h5 marked-ranks/final.h5
 
 # fails CODE TEXT PROGRAM ARGUMENT ...

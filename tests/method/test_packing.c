@@ -27,13 +27,10 @@ static const char *const methods_tested[] = {
     "{type: prefix_tuning, num_virtual_tokens: 2, prompts: {field: task, values: [a, b, c]}}",
     ("{type: control_prefix, num_virtual_tokens: 1, prefix_projection: true, encoder_hidden_size: 7, attributes: "
      "[{field: task, values: [a, b], num_virtual_tokens: 2}]}"),
+    ("{type: control_prefix, num_virtual_tokens: 2, attributes: [{field: task, values: [a, b], num_virtual_tokens: 2},"
+     "{field: style, values: [x, y, z], num_virtual_tokens: 1}]}"),
 };
 static const char *const families_tested[] = {tiny_llama, tiny_gpt2};
-/* Two tokens behind a random prefix can be so steep a place of the loss that the float engine is some 1e-6 from double
- * there, packed or not; the double test of the same row shows that packing is exact. */
-static const char steep[] =
-    "{type: control_prefix, num_virtual_tokens: 2, attributes: [{field: task, values: [a, b], num_virtual_tokens: 2},"
-    "{field: style, values: [x, y, z], num_virtual_tokens: 1}]}";
 enum {
     METHODS = sizeof methods_tested / sizeof *methods_tested,
     FAMILIES = sizeof families_tested / sizeof *families_tested,
@@ -87,14 +84,12 @@ static void compare(const char *method, const char *family, const backend_t *bac
 
 static void test_double(void **state) {
     (void)state;
-    for (int i = 0; i < FAMILIES; i++) compare(steep, families_tested[i], &backend_ref_f64, i % 2, 1e-13);
     for (int i = 0; i < METHODS * FAMILIES; i++)
         compare(methods_tested[i / FAMILIES], families_tested[i % FAMILIES], &backend_ref_f64, i % 2, 1e-13);
 }
 
 static void test_cpu(void **state) {
     (void)state;
-    for (int i = 0; i < FAMILIES; i++) compare(steep, families_tested[i], &backend_cpu, i % 2, 5e-6);
     for (int i = 0; i < METHODS * FAMILIES; i++) {
         compare(methods_tested[i / FAMILIES], families_tested[i % FAMILIES], &backend_cpu, false, 5e-6);
         compare(methods_tested[i / FAMILIES], families_tested[i % FAMILIES], &backend_cpu, true, 5e-6);

@@ -16,12 +16,12 @@ static double uniform(uint64_t stream, uint64_t index) {
     return (double)(2 * rng_unit(word[0]) - 1);
 }
 
-static int declare(net_t *n, const char *part, int block, int64_t rows, int64_t cols, bool trainable) {
+int net_declare(param_set_t *s, const char *part, int block, int64_t rows, int64_t cols, bool trainable) {
     char name[64];
     int index;
     const int64_t dim[2] = {rows, cols};
     snprintf(name, sizeof name, "%s.%d", part, block);
-    assert_int_equal(param_declare(&n->params, name, cols ? 2 : 1, dim, trainable, true, &index), ST_OK);
+    assert_int_equal(param_declare(s, name, cols ? 2 : 1, dim, trainable, true, &index), ST_OK);
     return index;
 }
 
@@ -30,23 +30,23 @@ typedef struct block_params {
 } block_params_t;
 
 static block_params_t declare_block(net_t *n, int i, bool adapted) {
-    block_params_t p = {declare(n, "norm", i, NET_D, 0, false),
-                        declare(n, "gate", i, NET_F, NET_D, false),
-                        declare(n, "up", i, NET_F, NET_D, false),
-                        declare(n, "down", i, NET_D, NET_F, false),
+    block_params_t p = {net_declare(&n->params, "norm", i, NET_D, 0, false),
+                        net_declare(&n->params, "gate", i, NET_F, NET_D, false),
+                        net_declare(&n->params, "up", i, NET_F, NET_D, false),
+                        net_declare(&n->params, "down", i, NET_D, NET_F, false),
                         -1,
                         -1,
                         -1,
                         -1};
     if (!adapted) return p;
-    p.up_a = declare(n, "up.A", i, NET_R, NET_D, true);
-    p.up_b = declare(n, "up.B", i, NET_F, NET_R, true);
-    p.down_a = declare(n, "down.A", i, NET_R, NET_F, true);
-    p.down_b = declare(n, "down.B", i, NET_D, NET_R, true);
+    p.up_a = net_declare(&n->params, "up.A", i, NET_R, NET_D, true);
+    p.up_b = net_declare(&n->params, "up.B", i, NET_F, NET_R, true);
+    p.down_a = net_declare(&n->params, "down.A", i, NET_R, NET_F, true);
+    p.down_b = net_declare(&n->params, "down.B", i, NET_D, NET_R, true);
     return p;
 }
 
-static void randomize(param_set_t *s) {
+void net_randomize(param_set_t *s) {
     for (int64_t i = 0; i < s->count; i++) {
         const param_t *p = &s->item[i];
         for (int64_t k = 0; k < view_count(&p->value); k++) {
@@ -103,11 +103,11 @@ void net_open(net_t *n, const backend_t *backend, net_how_t how) {
     memset(n, 0, sizeof *n);
     n->backend = backend;
     param_set_init(&n->params, how.device ? DT_F32 : backend->real);
-    int embed = declare(n, "embed", 0, NET_V, NET_D, false);
+    int embed = net_declare(&n->params, "embed", 0, NET_V, NET_D, false);
     for (int i = 0; i < how.blocks; i++) p[i] = declare_block(n, i, i >= how.frozen);
-    int last = declare(n, "last", 0, NET_D, 0, false);
+    int last = net_declare(&n->params, "last", 0, NET_D, 0, false);
     assert_int_equal(param_set_alloc(&n->params, true), ST_OK);
-    randomize(&n->params);
+    net_randomize(&n->params);
     assert_int_equal(param_set_place(&n->params, how.device, backend), ST_OK);
 
     assert_int_equal(tape_open(backend, &n->params, &n->tape), ST_OK);

@@ -27,6 +27,11 @@ typedef struct net {
     int32_t first_node[NET_MAX_BLOCKS + 1]; /* nodes of block i: [i], [i + 1] - 1 */
 } net_t;
 
+/* A tensor `part`.`block` [rows, cols], or [rows] if cols is 0; its index. */
+int net_declare(param_set_t *s, const char *part, int block, int64_t rows, int64_t cols, bool trainable);
+/* Random values for all of them, around 1 in vectors and around 0 in matrices. */
+void net_randomize(param_set_t *s);
+
 void net_open(net_t *n, const backend_t *backend, net_how_t how);
 void net_close(net_t *n);
 /* Fills the inputs with the first `rows` tokens of a fixed text and sets the sizes. */

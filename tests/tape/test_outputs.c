@@ -11,9 +11,8 @@
 #include "kernels/ops/embedding.h"
 #include "kernels/ops/layernorm.h"
 #include "kernels/ops/rmsnorm.h"
-#include "kernels/philox.h"
+#include "common_net.h"
 #include "tests/common/device_group.h"
-#include "train/tape/tape_impl.h"
 
 enum { D = 8, V = 11, BLOCKS = 3, ROWS = 13, LOSS_ROWS = 9 };
 
@@ -25,60 +24,36 @@ typedef struct how {
     bool frozen; /* norms, and the embedding below the first block */
 } how_t;
 
-typedef struct net {
+typedef struct joined {
     param_set_t params;
     tape_t *tape;
     val_t ids, rows, targets, weights, loss;
     int embed, last, norm[BLOCKS], bias[BLOCKS], in[BLOCKS], out[BLOCKS];
-} net_t;
+} joined_t;
 
-static int declare(net_t *n, const char *part, int block, int64_t rows, int64_t cols, bool trainable) {
-    char name[64];
-    int index;
-    const int64_t dim[2] = {rows, cols};
-    snprintf(name, sizeof name, "%s.%d", part, block);
-    assert_int_equal(param_declare(&n->params, name, cols ? 2 : 1, dim, trainable, true, &index), ST_OK);
-    return index;
-}
-
-static void declare_all(net_t *n, bool frozen) {
-    n->embed = declare(n, "embed", 0, V, D, !frozen);
+static void declare_all(joined_t *n, bool frozen) {
+    n->embed = net_declare(&n->params, "embed", 0, V, D, !frozen);
     for (int i = 0; i < BLOCKS; i++) {
-        n->norm[i] = declare(n, "norm", i, D, 0, !frozen);
-        n->bias[i] = declare(n, "bias", i, D, 0, !frozen);
-        n->in[i] = declare(n, "in", i, D, D, i > 0 || !frozen);
-        n->out[i] = declare(n, "out", i, D, D, true);
+        n->norm[i] = net_declare(&n->params, "norm", i, D, 0, !frozen);
+        n->bias[i] = net_declare(&n->params, "bias", i, D, 0, !frozen);
+        n->in[i] = net_declare(&n->params, "in", i, D, D, i > 0 || !frozen);
+        n->out[i] = net_declare(&n->params, "out", i, D, D, true);
     }
-    n->last = declare(n, "last", 0, V, D, false);
+    n->last = net_declare(&n->params, "last", 0, V, D, false);
 }
 
-static void randomize(param_set_t *s) {
-    for (int64_t i = 0; i < s->count; i++) {
-        const view_t *v = &s->item[i].value;
-        for (int64_t k = 0; k < view_count(v); k++) {
-            uint32_t word[4];
-            rng_words(43, RNG_SAMPLE, (uint64_t)i, (uint64_t)k, word);
-            double x = (double)(2 * rng_unit(word[0]) - 1) / 2 + (v->rank == 1);
-            if (s->real == DT_F64)
-                ((double *)v->data)[k] = x;
-            else
-                ((float *)v->data)[k] = (float)x;
-        }
-    }
-}
-
-static val_t linear(net_t *n, int weight, val_t x) {
+static val_t linear(joined_t *n, int weight, val_t x) {
     const val_t in[] = {x, tape_param(n->tape, weight), VAL_NONE};
     return tape_emit(n->tape, OP_LINEAR, "linear", 3, in, NULL, 0, NULL);
 }
 
-static val_t add(net_t *n, val_t x, val_t y) {
+static val_t add(joined_t *n, val_t x, val_t y) {
     const val_t in[] = {x, y};
     return tape_emit(n->tape, OP_ADD, "sum", 2, in, NULL, 0, NULL);
 }
 
 /* The sum x + y, and its norm in *h. */
-static val_t add_norm(net_t *n, const how_t *how, int i, val_t x, val_t y, val_t *h) {
+static val_t add_norm(joined_t *n, const how_t *how, int i, val_t x, val_t y, val_t *h) {
     const rmsnorm_attr_t rms = {1e-5};
     const layernorm_attr_t layer = {1e-5};
     const void *attr = how->layernorm ? (const void *)&layer : &rms;
@@ -95,18 +70,18 @@ static val_t add_norm(net_t *n, const how_t *how, int i, val_t x, val_t y, val_t
     return in[0];
 }
 
-static val_t block(net_t *n, const how_t *how, int i, val_t x) {
+static val_t block(joined_t *n, const how_t *how, int i, val_t x) {
     val_t h, s = add_norm(n, how, i, x, how->used == TWICE ? x : linear(n, n->in[i], x), &h);
     if (how->used == ONLY_SUM) return linear(n, n->out[i], s);
     if (how->used == ONLY_NORM) return linear(n, n->out[i], h);
     return add(n, s, linear(n, n->out[i], h));
 }
 
-static val_t input(net_t *n, const char *name, dtype_t dtype, int64_t dim) {
+static val_t input(joined_t *n, const char *name, dtype_t dtype, int64_t dim) {
     return tape_input(n->tape, name, dtype, 1, &dim);
 }
 
-static void fill(net_t *n) {
+static void fill(joined_t *n) {
     int32_t *ids = tape_data(n->tape, n->ids), *rows = tape_data(n->tape, n->rows),
             *targets = tape_data(n->tape, n->targets);
     float *weights = tape_data(n->tape, n->weights);
@@ -120,12 +95,12 @@ static void fill(net_t *n) {
     tape_set_step(n->tape, (op_step_t){3, 4, true});
 }
 
-static void open_net(net_t *n, const backend_t *backend, device_t *on, const how_t *how) {
+static void open_net(joined_t *n, const backend_t *backend, device_t *on, const how_t *how) {
     memset(n, 0, sizeof *n);
     param_set_init(&n->params, on ? DT_F32 : backend->real);
     declare_all(n, how->frozen);
     assert_int_equal(param_set_alloc(&n->params, true), ST_OK);
-    randomize(&n->params);
+    net_randomize(&n->params);
     assert_int_equal(param_set_place(&n->params, on, backend), ST_OK);
     assert_int_equal(tape_open(backend, &n->params, &n->tape), ST_OK);
     n->ids = input(n, "ids", DT_I32, DIM_N);
@@ -150,17 +125,17 @@ static void open_net(net_t *n, const backend_t *backend, device_t *on, const how
     fill(n);
 }
 
-static void close_net(net_t *n) {
+static void close_net(joined_t *n) {
     tape_close(n->tape);
     param_set_release(&n->params);
 }
 
-static size_t grad_bytes(const net_t *n) {
+static size_t grad_bytes(const joined_t *n) {
     return (size_t)n->params.n_trainable * dtype_size(n->params.real);
 }
 
 /* Forward and backward; `grad` is overwritten. */
-static double run(net_t *n, void *grad) {
+static double run(joined_t *n, void *grad) {
     device_t *d = n->params.device;
     void *fetched, *at = d ? n->params.device_grad : grad;
     tape_forward(n->tape);
@@ -175,7 +150,7 @@ static double run(net_t *n, void *grad) {
 }
 
 /* Every buffer is NaN as soon as the plan says it is dead. */
-static void run_with_burial(net_t *n, void *grad) {
+static void run_with_burial(joined_t *n, void *grad) {
     tape_t *t = n->tape;
     memset(grad, 0, grad_bytes(n));
     tape_set_grad(t, grad);
@@ -188,14 +163,14 @@ static void run_with_burial(net_t *n, void *grad) {
     }
 }
 
-static int nodes_of(const net_t *n, op_t op) {
+static int nodes_of(const joined_t *n, op_t op) {
     int count = 0;
     for (int64_t i = 0; i < n->tape->n_node; i++) count += n->tape->node[i].op == op;
     return count;
 }
 
 static void check(const backend_t *backend, device_t *on, how_t how) {
-    net_t two, one;
+    joined_t two, one;
     open_net(&two, backend, on, &how);
     how.joined = true;
     open_net(&one, backend, on, &how);

@@ -115,14 +115,19 @@ static status_t read_model(hid_t g, checkpoint_t *c) {
     return h5_get_u64(g, "tokenizer_fingerprint", &c->meta.tokenizer_fingerprint);
 }
 
-static status_t read_config(hid_t g, checkpoint_t *c) {
+/* A dataset that is one text. */
+static status_t get_text_data(hid_t g, const char *name, const char **out) {
     int rank;
     int64_t dim[CHECKPOINT_RANK];
     uint64_t sum;
-    void *yaml = NULL;
-    TRY(h5_get_data(g, "yaml", H5T_C_S1, &rank, dim, &yaml, &sum));
-    c->meta.config_yaml = yaml;
+    void *text = NULL;
+    TRY(h5_get_data(g, name, H5T_C_S1, &rank, dim, &text, &sum));
+    *out = text;
     return ST_OK;
+}
+
+static status_t read_config(hid_t g, checkpoint_t *c) {
+    return get_text_data(g, "yaml", &c->meta.config_yaml);
 }
 
 static status_t read_sampler(hid_t g, checkpoint_t *c) {
@@ -213,13 +218,7 @@ static status_t read_optimizer(hid_t g, checkpoint_t *c) {
 }
 
 static status_t read_plan(hid_t g, checkpoint_t *c) {
-    int rank;
-    int64_t dim[CHECKPOINT_RANK];
-    uint64_t sum;
-    void *text = NULL;
-    TRY(h5_get_data(g, "choices", H5T_C_S1, &rank, dim, &text, &sum));
-    c->meta.choices = text;
-    return ST_OK;
+    return get_text_data(g, "choices", &c->meta.choices);
 }
 
 static status_t read_all(hid_t file, checkpoint_t *c) {

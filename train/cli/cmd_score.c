@@ -87,8 +87,7 @@ static status_t open_pass(scorer_t *s) {
     build_options_t o = {.tail = TAIL_LOSS};
     if (s->mixing != MIXTURE_NONE) return mixture_open(&s->loaded, s->mixing, s->field, n, &s->mixture);
     micro_share(&s->loaded.layout, n, &o);
-    TRY(batch_init(&s->batch, micro_rows(&s->loaded.layout, n)));
-    s->batch.share = true;
+    TRY(micro_batch_init(&s->loaded.layout, n, &s->batch));
     return build_open(&s->loaded.model, loaded_backend(&s->loaded), s->loaded.hook, s->loaded.n_method, o, &s->build);
 }
 

@@ -13,8 +13,7 @@ status_t evaluator_open(loaded_t *l, const dataset_t *d, packing_t kind, int64_t
     TRY(micro_plan(&e->plan, d, e->sequences, n, kind, capacity));
     TRY(buf_calloc(&p, 2 * e->plan.pack.n_micro, sizeof *e->sums, "evaluation sums"));
     e->sums = p;
-    TRY(batch_init(&e->batch, micro_rows(&l->layout, capacity)));
-    e->batch.share = true;
+    TRY(micro_batch_init(&l->layout, capacity, &e->batch));
     build_options_t o = {.tail = TAIL_LOSS};
     micro_share(&l->layout, capacity, &o);
     return build_open(&l->model, loaded_backend(l), l->hook, l->n_method, o, &e->build);

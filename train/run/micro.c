@@ -76,12 +76,18 @@ int64_t micro_prefix_capacity(const virtual_layout_t *layout, int64_t capacity) 
     return virtual_prefix(layout) ? capacity : 0;
 }
 
-int64_t micro_rows(const virtual_layout_t *layout, int64_t capacity) {
+static int64_t shared_capacity(const virtual_layout_t *layout, int64_t capacity) {
     return virtual_shared(layout) ? capacity + virtual_tokens(layout) : capacity;
 }
 
+status_t micro_batch_init(const virtual_layout_t *layout, int64_t capacity, batch_t *out) {
+    TRY(batch_init(out, shared_capacity(layout, capacity)));
+    out->share = true;
+    return ST_OK;
+}
+
 void micro_share(const virtual_layout_t *layout, int64_t capacity, build_options_t *o) {
-    const int64_t n = micro_rows(layout, capacity);
+    const int64_t n = shared_capacity(layout, capacity);
     o->shared = virtual_shared(layout);
     o->shared_first = layout->prefix_rows;
     o->capacity = (tape_sizes_t){n, n, n, o->shared ? n : micro_prefix_capacity(layout, n)};

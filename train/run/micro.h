@@ -11,9 +11,9 @@ void micro_load(build_t *b, const batch_t *batch);
 status_t micro_forward(build_t *b, double *loss);
 /* Room for prefix rows in a tape for batches of `capacity` tokens, virtual ones counted. */
 int64_t micro_prefix_capacity(const virtual_layout_t *layout, int64_t capacity);
-/* The capacity of a batch with batch_t.share for micro-batches of `capacity` tokens, virtual ones counted in every
- * sequence: what is held once comes on top. */
-int64_t micro_rows(const virtual_layout_t *layout, int64_t capacity);
+/* Opens a batch with batch_t.share for micro-batches of `capacity` tokens, virtual ones counted in every sequence: what
+ * is held once comes on top. */
+status_t micro_batch_init(const virtual_layout_t *layout, int64_t capacity, batch_t *out);
 /* Fills in what a tape for such batches has to be told. */
 void micro_share(const virtual_layout_t *layout, int64_t capacity, build_options_t *o);
 /* Packs sequences of `lengths` tokens; a wrapper that keeps the length array. */

@@ -16,7 +16,7 @@ void sharding_update(comm_data_t *d, adamw_t *a, const float *grad, double scale
     adamw_apply(a, grad);
 }
 
-/* The values of a window lie outside of the blob, so their shares go to the others piece by piece. */
+/* The values of a window may lie outside of the blob: then their shares go to the others piece by piece. */
 static void publish_window(comm_data_t *d, const param_t *p, int64_t n) {
     float *values = p->at ? p->at : p->value.data;
     for (int rank = 0; rank < comm_size(comm_data_control(d)); rank++) {
@@ -32,7 +32,7 @@ void sharding_publish(comm_data_t *d, const param_set_t *params) {
     comm_data_all_gather(d, params->device ? params->device_trainable : params->trainable, params->n_trainable);
     comm_data_begin(d);
     for (int64_t i = 0; i < params->count; i++)
-        if (params->item[i].trainable && params->item[i].window_of >= 0)
+        if (params->item[i].trainable && !param_in_blob(params, &params->item[i]))
             publish_window(d, &params->item[i], params->n_trainable);
     comm_data_end(d);
     comm_data_join(d);

@@ -123,16 +123,15 @@ static status_t open_engine(trainer_t *t) {
         TRY(open_tape(t, &t->stage[i]));
         if (t->stage[i].capacity > largest) largest = t->stage[i].capacity;
     }
-    TRY(batch_init(&t->batch, micro_rows(&t->loaded.layout, largest)));
-    t->batch.share = true;
+    TRY(micro_batch_init(&t->loaded.layout, largest, &t->batch));
     t->grad = t->compute.device ? params->device_grad : params->grad;
     adamw_options_t adam = {.beta1 = c->adam_beta1,
                             .beta2 = c->adam_beta2,
                             .epsilon = c->adam_epsilon,
                             .weight_decay = c->weight_decay,
-                            .is_share = c->optimizer_sharding == CONFIG_SHARDING_ZERO1};
-    adam.n_share = comm_size(t->comm);
-    adam.share = comm_rank(t->comm);
+                            .is_share = c->optimizer_sharding == CONFIG_SHARDING_ZERO1,
+                            .n_share = comm_size(t->comm),
+                            .share = comm_rank(t->comm)};
     if (adam.is_share) sharding_share(t->comm, params->n_trainable, &adam.first, &adam.n);
     TRY(adamw_open(t->compute.backend->vector, params, &adam, &t->optim));
     if (c->reduction == CONFIG_REDUCTION_CANONICAL)

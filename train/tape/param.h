@@ -81,6 +81,8 @@ status_t param_download(const param_set_t *s);
 /* After trained values changed on the device: brings windows into the tensors whose rows they are, where those are of
  * another type. Does not wait. */
 void param_settle(const param_set_t *s);
+/* Whether the values that updates change lie in the trainable blob, at the parameter's offset. */
+bool param_in_blob(const param_set_t *s, const param_t *p);
 /* The type in which a backend's kernels read the parameter. */
 dtype_t param_dtype(const param_t *p, const backend_t *backend);
 /* Index by name, -1 if none. Linear in the number of tensors: for set-up only. */

@@ -33,12 +33,16 @@ static void *window_rows(const param_set_t *s, const param_t *p) {
     return (char *)s->item[p->window_of].at + first * dtype_size(s->device_weight);
 }
 
+bool param_in_blob(const param_set_t *s, const param_t *p) {
+    return p->trainable && (p->window_of < 0 || (s->device && s->device_weight != DT_F32));
+}
+
 /* A window has the memory of the rows it is, where both are of one type. */
 static void point(param_set_t *s) {
     for (int64_t i = 0; i < s->count; i++) {
         param_t *p = &s->item[i];
         size_t size = p->trainable ? sizeof(float) : dtype_size(s->device_weight);
-        if (p->window_of >= 0 && s->device_weight == DT_F32)
+        if (p->window_of >= 0 && !param_in_blob(s, p))
             p->at = window_rows(s, p);
         else if (p->shared)
             p->at = p->owner->at;
@@ -48,10 +52,9 @@ static void point(param_set_t *s) {
 }
 
 void param_settle(const param_set_t *s) {
-    if (!s->device || s->device_weight == DT_F32) return;
     for (int64_t i = 0; i < s->count; i++) {
         const param_t *p = &s->item[i];
-        if (p->window_of >= 0)
+        if (p->window_of >= 0 && param_in_blob(s, p))
             s->vector->convert(s->device, window_rows(s, p), s->device_weight, p->at, view_count(&p->value));
     }
 }
@@ -70,7 +73,7 @@ status_t param_set_place(param_set_t *s, device_t *d, const backend_t *backend) 
     return param_upload(s);
 }
 
-/* Trainable tensors outside of the blob. */
+/* Windows, whose values on the host lie outside of the blob. */
 static void copy_windows(const param_set_t *s, void (*copy)(device_t *, void *, const void *, size_t), bool up) {
     for (int64_t i = 0; i < s->count; i++) {
         const param_t *p = &s->item[i];
