@@ -26,13 +26,13 @@ check() {
     mpirun)
         command -v mpirun >/dev/null || give_up "no mpirun: load your site's Open MPI, the one that graft was built with"
         # without its SLURM part mpirun would look for ssh, or start all ranks on the first node
-        if [ "$SLURM_JOB_NUM_NODES" -gt 1 ] && ! ompi_info 2>/dev/null | grep -q 'MCA plm: slurm'; then
+        if [ "$SLURM_JOB_NUM_NODES" -gt 1 ] && ! ompi_info 2>/dev/null | grep 'MCA plm: slurm' >/dev/null; then
             give_up "this Open MPI was built without SLURM: use a srun script"
         fi
         ;;
     srun)
         # with another interface each rank would believe that it is alone
-        srun --mpi=list 2>&1 | grep -qw pmix || give_up "this SLURM has no PMIx (srun --mpi=list): use an mpirun script"
+        srun --mpi=list 2>&1 | grep -w pmix >/dev/null || give_up "this SLURM has no PMIx (srun --mpi=list): use an mpirun script"
         ;;
     esac
     say "job $SLURM_JOB_ID, start $((${SLURM_RESTART_COUNT:-0} + 1)): $SLURM_JOB_NUM_NODES nodes" \

@@ -116,7 +116,7 @@ refuse 2 "heldout.jsonl: conditioning is for documents, but the format is prompt
 meco=("$graft" train "$recipes/meco.yaml" 'model={config: small, tokenizer: tiny}' data.max_seq_length=64
     output_dir=never)
 sed 's/"domain": "a.org"/"domain": ["a"]/' corpus.jsonl >bad.jsonl
-line=$(grep -n '\["a"\]' bad.jsonl | head -1 | cut -d: -f1)
+line=$(grep -nm1 '\["a"\]' bad.jsonl | cut -d: -f1)
 refuse 3 "bad.jsonl:$line: field 'domain' is an array; the template needs a string, a number or a boolean" \
     "${meco[@]}" data.train=bad.jsonl
 "$graft" data build bad.jsonl bad.h5 --model tiny >/dev/null

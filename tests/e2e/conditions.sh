@@ -54,12 +54,12 @@ refused 2 'merged-safetensors' "$graft" export marked-1 --format peft peft
 
 # not trained: rows by the seed alone, in no checkpoint, yet the same for whoever reads it
 works "$graft" train marked.yaml output_dir=still conditioning.train_special_tokens=false training.max_steps=4
-h5ls still/final.h5/trainable | grep -q special && die "rows that are not trained are saved"
+h5ls still/final.h5/trainable | grep special >/dev/null && die "rows that are not trained are saved"
 works "$graft" score still <marked.jsonl >one
 "$graft" score tiny --adapter still <marked.jsonl | diff -q one - || die "rows that are not trained differ"
 # with the whole base trained they are part of it
 works "$graft" train marked.yaml output_dir=fully 'method={type: full}' training.max_steps=4
-h5ls fully/final.h5/trainable | grep -q 'embed_tokens.weight *Dataset {274, 32}' || die "$(h5ls fully/final.h5/trainable)"
+h5ls fully/final.h5/trainable | grep 'embed_tokens.weight *Dataset {274, 32}' >/dev/null || die "$(h5ls fully/final.h5/trainable)"
 works "$graft" score fully <marked.jsonl >/dev/null
 # another run starts with the rows of an earlier one, by text
 works "$graft" train marked.yaml output_dir=second 'conditioning.special_tokens=["<|new|>", "<|bad|>"]' \

@@ -130,7 +130,7 @@ for ranks in 1 2 3; do
     diff <(losses several-1) <(losses several-$ranks) || die "losses of several methods on $ranks ranks"
 done
 for scope in lora prompt_tuning prefix_tuning; do
-    h5ls -r several-1/final.h5/trainable | grep -q "$scope" || die "the checkpoint has no tensor of $scope"
+    h5ls -r several-1/final.h5/trainable | grep "$scope" >/dev/null || die "the checkpoint has no tensor of $scope"
 done
 "$graft" train several.yaml output_dir=several-stopped "${options[@]}" 2>log &
 pid=$!
@@ -193,7 +193,7 @@ refused() { # CODE TEXT COMMAND...
     [ ! -e never ] || die "a refused run wrote its directory: $*"
 }
 sed 's/"rte"/"rta"/' mixed.jsonl >typo.jsonl
-refused 3 "typo.jsonl:$(grep -n '"rta"' typo.jsonl | head -n 1 | cut -d: -f1): field 'task' has the unknown value 'rta'; did you mean 'rte'?" \
+refused 3 "typo.jsonl:$(grep -nm1 '"rta"' typo.jsonl | cut -d: -f1): field 'task' has the unknown value 'rta'; did you mean 'rte'?" \
     "$graft" train adapters.yaml output_dir=never data.train=typo.jsonl
 sed 's/, "task": "cola"//' mixed.jsonl >lacks.jsonl
 refused 3 "missing field 'task'" "$graft" train adapters.yaml output_dir=never data.train=lacks.jsonl

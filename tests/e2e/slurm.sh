@@ -37,7 +37,7 @@ completes() {
     [ "$(field "$2" JobState)" = COMPLETED ] || { tail -n 20 "$1.log"; scontrol show job "$2"; die "$1 failed"; }
 }
 scripts=(mpirun)
-if srun --mpi=list 2>&1 | grep -qw pmix; then
+if srun --mpi=list 2>&1 | grep -w pmix >/dev/null; then
     scripts+=(srun)
 else
     echo "slurm: skipped: cpu-srun, gpu-srun: this SLURM has no PMIx"
