@@ -1,9 +1,10 @@
 #include "kernels/ops/lowrank.h"
 #include <math.h>
+#include "kernels/cpu/dropout.h"
 #include "kernels/cpu/skinny.h"
 #include "kernels/philox.h"
 
-enum { ROWS = 128, LANES = 32, SUM_BLOCK = 64 };
+enum { ROWS = 128, SUM_BLOCK = 64 };
 
 /* Rows are cut in chunks, and everything of rank r runs on the kernels of skinny.h. Scratch of all threads: A and B
  * packed, and one partial gradient of either per chunk, as [k, r] and [m, r] with rows of whole vectors, summed in the
@@ -16,6 +17,7 @@ typedef struct plan {
     int64_t pack_a, pack_b, shared; /* where the packed matrices lie behind the partials; floats of all */
     int64_t thread_part;            /* floats per thread */
     bool drop;
+    dropout_row_t *row;
     float keep_scale;  /* 1/(1-p) */
     int32_t threshold; /* an element is kept when its 24 bits reach this */
 } plan_t;
@@ -33,10 +35,12 @@ static plan_t plan_of(const op_io_t *io) {
     p.pack_a = p.chunks * p.partial;
     p.pack_b = p.pack_a + cpu_max(p.k * p.width, p.r * skinny_row(p.k));
     p.shared = p.pack_b + cpu_max(p.m * p.width, p.r * skinny_row(p.m));
-    p.shared += p.shared % 2;                                           /* keeps the 64-bit counters aligned */
-    p.thread_part = 2 * ROWS * (p.k + p.width) + 2 * (p.k / 4 + LANES); /* no smaller for fewer rows: chunks differ */
+    p.shared += p.shared % 2; /* keeps the 64-bit counters aligned */
+    p.thread_part =
+        2 * ROWS * (p.k + p.width) + 2 * (p.k / 4 + DROPOUT_LOT); /* no smaller for fewer rows: chunks differ */
     p.thread_part += p.thread_part % 2;
     p.drop = at->dropout > 0 && io->step && io->step->training;
+    p.row = dropout_set()->row;
     p.keep_scale = (float)(1 / (1 - at->dropout));
     p.threshold = (int32_t)ceil(at->dropout * 0x1p24);
     return p;
@@ -49,72 +53,39 @@ size_t cpu_lowrank_scratch(const op_io_t *io) {
 
 /* A thread's scratch, in parts. */
 typedef struct part {
-    uint64_t *hash;      /* [k/4 + LANES] */
+    uint64_t *block;     /* [k/4 + DROPOUT_LOT] */
     float *mask, *piece; /* [ROWS, k] */
     float *t, *dt;       /* [ROWS, width] */
 } part_t;
 
 static part_t part_of(const op_io_t *io, const plan_t *p) {
-    part_t s = {.hash = (uint64_t *)(void *)cpu_thread_scratch(io, p->shared, p->thread_part)};
-    s.mask = (float *)(s.hash + p->k / 4 + LANES);
+    part_t s = {.block = (uint64_t *)(void *)cpu_thread_scratch(io, p->shared, p->thread_part)};
+    s.mask = (float *)(s.block + p->k / 4 + DROPOUT_LOT);
     s.piece = s.mask + ROWS * p->k;
     s.t = s.piece + ROWS * p->k;
     s.dt = s.t + ROWS * p->width;
     return s;
 }
 
-/* philox4x32 of LANES counters that differ in their low halves c0, c1. */
-GRAFT_CLONES static void philox_lanes(uint32_t word[4][LANES], const uint64_t *hash, uint64_t key, uint64_t step,
-                                      uint32_t k0, uint32_t k1) {
-    uint32_t *restrict c0 = word[0], *restrict c1 = word[1], *restrict c2 = word[2], *restrict c3 = word[3];
-    for (int l = 0; l < LANES; l++) {
-        uint64_t index = key ^ hash[l];
-        c0[l] = (uint32_t)index;
-        c1[l] = (uint32_t)(index >> 32);
-        c2[l] = (uint32_t)step;
-        c3[l] = (uint32_t)(step >> 32);
-    }
-    for (int round = 0; round < 10; round++) {
-        for (int l = 0; l < LANES; l++) {
-            uint64_t p0 = (uint64_t)0xD2511F53u * c0[l], p1 = (uint64_t)0xCD9E8D57u * c2[l];
-            uint32_t n0 = (uint32_t)(p1 >> 32) ^ c1[l] ^ k0, n2 = (uint32_t)(p0 >> 32) ^ c3[l] ^ k1;
-            c0[l] = n0;
-            c1[l] = (uint32_t)p1;
-            c2[l] = n2;
-            c3[l] = (uint32_t)p0;
-        }
-        k0 += 0x9E3779B9u;
-        k1 += 0xBB67AE85u;
-    }
-}
-
-/* The factors of 4 * LANES elements: 0 or the bits of keep_scale, without a branch. */
-GRAFT_CLONES static void mask_lanes(float *restrict mask, uint32_t word[4][LANES], int32_t threshold,
-                                    float keep_scale) {
-    int32_t keep;
-    memcpy(&keep, &keep_scale, sizeof keep);
-    int32_t bits[4 * LANES];
-    for (int l = 0; l < LANES; l++) {
-        bits[4 * l] = keep & -(int32_t)((int32_t)(word[0][l] >> 8) >= threshold);
-        bits[4 * l + 1] = keep & -(int32_t)((int32_t)(word[1][l] >> 8) >= threshold);
-        bits[4 * l + 2] = keep & -(int32_t)((int32_t)(word[2][l] >> 8) >= threshold);
-        bits[4 * l + 3] = keep & -(int32_t)((int32_t)(word[3][l] >> 8) >= threshold);
-    }
-    memcpy(mask, bits, sizeof bits);
-}
-
 /* The factors 0 or 1/(1-p) of one row. */
-static void mask_row(const op_io_t *io, const plan_t *p, uint64_t key, const uint64_t *hash, float *mask) {
-    uint32_t word[4][LANES];
-    const uint32_t k0 = (uint32_t)io->step->seed;
-    const uint32_t k1 = (uint32_t)(io->step->seed >> 32) ^ ((uint32_t)RNG_DROPOUT * 0x85EBCA6Bu);
-    for (int64_t g = 0; 4 * g < p->k; g += LANES) {
-        philox_lanes(word, hash + g, key, io->step->step, k0, k1);
-        float factor[4 * LANES];
-        int64_t count = cpu_min(4 * LANES, p->k - 4 * g);
-        mask_lanes(factor, word, p->threshold, p->keep_scale);
-        memcpy(mask + 4 * g, factor, (size_t)count * sizeof *mask);
-    }
+static void mask_row(const op_io_t *io, const plan_t *p, const part_t *s, int64_t n, float *mask) {
+    const uint64_t key = ((const uint64_t *)io->in[LOWRANK_KEY].data)[n], seed = io->step->seed;
+    const dropout_t d = {.key = {(uint32_t)seed, (uint32_t)(seed >> 32) ^ ((uint32_t)RNG_DROPOUT * 0x85EBCA6Bu)},
+                         .step = io->step->step,
+                         .threshold = p->threshold,
+                         .keep_scale = p->keep_scale};
+    const int64_t whole = p->k / (4 * DROPOUT_LOT) * DROPOUT_LOT;
+    p->row(&d, key, s->block, whole, mask);
+    if (4 * whole == p->k) return;
+    float rest[4 * DROPOUT_LOT];
+    p->row(&d, key, s->block + whole, DROPOUT_LOT, rest);
+    memcpy(mask + 4 * whole, rest, (size_t)(p->k - 4 * whole) * sizeof *mask);
+}
+
+/* The half of the counters that no row knows. */
+static void number_blocks(const op_io_t *io, const plan_t *p, const part_t *s) {
+    const lowrank_attr_t *at = io->attr;
+    for (int64_t g = 0; g < p->k / 4 + DROPOUT_LOT; g++) s->block[g] = lowrank_dropout_index(0, at->site, g);
 }
 
 GRAFT_CLONES static void multiply(float *restrict y, const float *restrict a, const float *restrict b, int64_t n) {
@@ -129,14 +100,6 @@ GRAFT_CLONES static void put_product(float *restrict y, bool acc, const float *r
         for (int64_t i = 0; i < n; i++) y[i] = a[i] * b[i];
 }
 
-/* Fills the mask of a chunk; `hash` has room for k/4 + LANES counters. */
-static void mask_chunk(const op_io_t *io, const plan_t *p, int64_t first, int64_t rows, float *mask, uint64_t *hash) {
-    const lowrank_attr_t *at = io->attr;
-    const uint64_t *key = io->in[LOWRANK_KEY].data;
-    for (int64_t g = 0; g < p->k / 4 + LANES; g++) hash[g] = lowrank_dropout_index(0, at->site, g);
-    for (int64_t n = 0; n < rows; n++) mask_row(io, p, key[first + n], hash, mask + n * p->k);
-}
-
 static void forward_chunk(const op_io_t *io, const plan_t *p, int64_t c) {
     const lowrank_attr_t *at = io->attr;
     const float *y = io->in[LOWRANK_Y].data, *scratch = io->scratch;
@@ -145,8 +108,11 @@ static void forward_chunk(const op_io_t *io, const plan_t *p, int64_t c) {
     const part_t s = part_of(io, p);
     const float *x = (const float *)io->in[LOWRANK_X].data + first * k;
     if (p->drop) {
-        mask_chunk(io, p, first, rows, s.mask, s.hash);
-        multiply(s.piece, x, s.mask, rows * k);
+        number_blocks(io, p, &s);
+        for (int64_t n = 0; n < rows; n++) { /* one row of the mask, which stays in the nearest cache */
+            mask_row(io, p, &s, first + n, s.mask);
+            multiply(s.piece + n * k, x + n * k, s.mask, k);
+        }
         x = s.piece;
     }
     if (out != y) memcpy(out + first * m, y + first * m, (size_t)(rows * m) * sizeof *out);
@@ -225,7 +191,10 @@ static void backward_chunk(const op_io_t *io, const plan_t *p, int64_t c) {
                                    .r = r,
                                    .factor = (float)at->scale};
     skinny_narrow(&inner);
-    if (p->drop) mask_chunk(io, p, first, rows, s.mask, s.hash);
+    if (p->drop) {
+        number_blocks(io, p, &s);
+        for (int64_t n = 0; n < rows; n++) mask_row(io, p, &s, first + n, s.mask + n * k);
+    }
     if (io->gin[LOWRANK_A].data) gradient_a(io, p, &s, first, rows, da);
     if (!dx) return;
     dx += first * k;
