@@ -1,8 +1,9 @@
 #include <dnnl.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include "kernels/cpu/product.h"
 #include "kernels/cpu/cpu_info.h"
+#include "kernels/cpu/gemm.h"
+#include "kernels/cpu/product.h"
 
 static const struct {
     dnnl_cpu_isa_t isa;
@@ -39,7 +40,7 @@ bool cpu_info_library_lags(void) {
 }
 #else
 void cpu_info_features(char *text, size_t size) {
-    snprintf(text, size, "the compiler's own");
+    snprintf(text, size, "%s", gemm_set()->name);
 }
 
 bool cpu_info_library_lags(void) {

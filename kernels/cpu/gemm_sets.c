@@ -23,7 +23,18 @@ static bool avx512_present(void) {
 static bool avx2_present(void) {
     return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
 }
+#elif defined(__aarch64__)
+#define TILE tile_neon
+#define TARGET
+#define BYTES   16
+#define ROWS    8
+#define VECTORS 3
+#include "kernels/cpu/gemm_tile.h"
 #endif
+
+static bool any_present(void) {
+    return true;
+}
 
 #define TILE tile_any
 #define TARGET
@@ -32,14 +43,12 @@ static bool avx2_present(void) {
 #define VECTORS 2
 #include "kernels/cpu/gemm_tile.h"
 
-static bool any_present(void) {
-    return true;
-}
-
 const gemm_set_t gemm_sets[] = {
 #if defined(__x86_64__)
     {"avx512", avx512_present, tile_avx512, tile_avx512_turn},
     {"avx2", avx2_present, tile_avx2, tile_avx2_turn},
+#elif defined(__aarch64__)
+    {"neon", any_present, tile_neon, tile_neon_turn},
 #endif
     {"any", any_present, tile_any, tile_any_turn},
     {NULL, NULL, NULL, NULL},

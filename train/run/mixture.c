@@ -83,12 +83,15 @@ status_t mixture_run(mixture_t *m, const sequence_t *s, int64_t n) {
     return ST_OK;
 }
 
-/* log sum_j exp(a_j - b_j), b NULL: 0. */
+/* log sum_j exp(a_j - b_j), a NULL: 0. */
 static double log_sum(int n, const double *a, const float *b, int64_t stride) {
     double most = -INFINITY, sum = 0;
-    for (int j = 0; j < n; j++) most = fmax(most, a[j] - (b ? (double)b[j * stride] : 0));
+    for (int j = 0; j < n; j++) {
+        double x = (a ? a[j] : 0) - (double)b[j * stride];
+        if (x > most) most = x;
+    }
     if (!isfinite(most)) return most;
-    for (int j = 0; j < n; j++) sum += exp(a[j] - (b ? (double)b[j * stride] : 0) - most);
+    for (int j = 0; j < n; j++) sum += exp((a ? a[j] : 0) - (double)b[j * stride] - most);
     return most + log(sum);
 }
 
@@ -99,14 +102,8 @@ void mixture_sequence(mixture_t *m, int64_t row, int64_t len, float *nll) {
     for (int64_t t = 0; t + 1 < len; t++) {
         const float *at = m->nll + row + t;
         double joint = log_sum(m->labels, p, at, m->capacity);
-        if (m->kind == MIXTURE_POSTERIOR) {
-            nll[t] = (float)-joint;
-        } else {
-            double sum = 0, least = INFINITY;
-            for (int j = 0; j < m->labels; j++) least = fmin(least, (double)at[j * m->capacity]);
-            for (int j = 0; j < m->labels; j++) sum += exp(least - (double)at[j * m->capacity]);
-            nll[t] = (float)(least - prior - log(sum));
-        }
+        const double alone = m->kind == MIXTURE_POSTERIOR ? joint : prior + log_sum(m->labels, NULL, at, m->capacity);
+        nll[t] = (float)-alone;
         for (int j = 0; j < m->labels; j++) p[j] -= (double)at[j * m->capacity] + joint;
     }
     for (int j = 0; j < m->labels; j++) p[j] = exp(p[j]);
