@@ -54,6 +54,20 @@ logging_steps: 1
 eval_steps: 3
 YAML
 
+# A model to be made anew, with the tokenizer of `tiny`.
+small_model() {
+    cat <<'YAML'
+model_type: llama
+hidden_size: 32
+intermediate_size: 48
+num_hidden_layers: 2
+num_attention_heads: 4
+num_key_value_heads: 2
+max_position_embeddings: 256
+tie_word_embeddings: true
+YAML
+}
+
 # train RANKS OUT [key=value ...]
 train() {
     local ranks=$1 out=$2

@@ -3,16 +3,7 @@
 # ranks, packing and resumes change no bit of it; inference with fields, and mistakes.
 . "$(dirname "$0")/common.sh"
 recipes=$here/../../configs/recipes
-cat >small.yaml <<'YAML'
-model_type: llama
-hidden_size: 32
-intermediate_size: 48
-num_hidden_layers: 2
-num_attention_heads: 4
-num_key_value_heads: 2
-max_position_embeddings: 256
-tie_word_embeddings: true
-YAML
+small_model >small.yaml
 
 # Documents of two domains that share no word; one in eight is longer than a sequence.
 python3 - <<'PY'

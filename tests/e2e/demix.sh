@@ -4,16 +4,7 @@
 . "$(dirname "$0")/common.sh"
 recipe=$here/../../configs/recipes/demix.yaml
 python3 "$here/tiny_model.py" gpt2 gpt2
-cat >small.yaml <<'YAML'
-model_type: llama
-hidden_size: 32
-intermediate_size: 48
-num_hidden_layers: 2
-num_attention_heads: 4
-num_key_value_heads: 2
-max_position_embeddings: 256
-tie_word_embeddings: true
-YAML
+small_model >small.yaml
 python3 - <<'PY'
 import json
 words = {"scripture": "the noun inner them".split(), "fiction": "router on tour there".split(),

@@ -3,16 +3,7 @@
 # resumes change no bit.
 . "$(dirname "$0")/common.sh"
 python3 "$here/tiny_model.py" gpt2 gpt2
-cat >small.yaml <<'YAML'
-model_type: llama
-hidden_size: 32
-intermediate_size: 48
-num_hidden_layers: 2
-num_attention_heads: 4
-num_key_value_heads: 2
-max_position_embeddings: 256
-tie_word_embeddings: true
-YAML
+small_model >small.yaml
 sed -i -e 's/^model: tiny/model: {config: small, tokenizer: tiny}/' -e '/^method:/,/^data:/c method: {type: full}\ndata:' \
     -e 's/max_steps: 6/max_steps: 20/' -e 's/eval_steps: 3/save_steps: 10/' run.yaml
 

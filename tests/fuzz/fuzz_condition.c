@@ -3,8 +3,7 @@
  * then the text of a slot up to a NUL, the name of a field up to a NUL, and JSON lines.
  *
  * fuzz-sources: data/[a-z]*.c tests/data/common_bytes.c
- *
- * Without -DFUZZER it runs the files named as arguments. */
+ */
 #include <assert.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -108,16 +107,3 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size) {
     free(field);
     return 0;
 }
-
-#ifndef FUZZER
-int main(int argc, char **argv) {
-    static uint8_t bytes[1 << 20];
-    for (int i = 1; i < argc; i++) {
-        FILE *f = fopen(argv[i], "rb");
-        if (!f) continue;
-        LLVMFuzzerTestOneInput(bytes, fread(bytes, 1, sizeof bytes, f));
-        fclose(f);
-    }
-    return 0;
-}
-#endif

@@ -1,6 +1,5 @@
 /* libFuzzer target: a configuration of any bytes is loaded or refused, and what is loaded can be written out and read
  * back unchanged. The first line, when it starts with '!', is used as an override.
- * Built by tests/fuzz/run; without -DFUZZER it takes files as arguments.
  * fuzz-sources: train/config/[a-z]*.c data/nearest.c data/condition.c tests/config/common_lora_fields.c
  */
 #include <assert.h>
@@ -36,16 +35,3 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size) {
     free(override);
     return 0;
 }
-
-#ifndef FUZZER
-int main(int argc, char **argv) {
-    static uint8_t bytes[1 << 20];
-    for (int i = 1; i < argc; i++) {
-        FILE *f = fopen(argv[i], "rb");
-        if (!f) continue;
-        LLVMFuzzerTestOneInput(bytes, fread(bytes, 1, sizeof bytes, f));
-        fclose(f);
-    }
-    return 0;
-}
-#endif

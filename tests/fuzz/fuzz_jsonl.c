@@ -2,8 +2,7 @@
  * The first byte chooses the settings, the second one the virtual tokens, their labels and the route.
  *
  * fuzz-sources: data/[a-z]*.c tests/data/common_bytes.c
- *
- * Without -DFUZZER it runs the files named as arguments. */
+ */
 #include <assert.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -95,16 +94,3 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size) {
     close(fd);
     return 0;
 }
-
-#ifndef FUZZER
-int main(int argc, char **argv) {
-    static uint8_t bytes[1 << 20];
-    for (int i = 1; i < argc; i++) {
-        FILE *f = fopen(argv[i], "rb");
-        if (!f) continue;
-        LLVMFuzzerTestOneInput(bytes, fread(bytes, 1, sizeof bytes, f));
-        fclose(f);
-    }
-    return 0;
-}
-#endif
