@@ -167,7 +167,8 @@ static const product_t products[] = {
     {1030, 97, 5, 'N', 'T', false, false},  {98, 50, 1601, 'N', 'T', true, false},
     {110, 50, 1601, 'N', 'T', false, true}, {65, 530, 9, 'N', 'N', true, false},
     {70, 9, 40, 'N', 'N', false, false},    {193, 33, 17, 'T', 'N', true, false},
-    {5, 600, 30, 'T', 'N', false, false},
+    {5, 600, 30, 'T', 'N', false, false},   {1, 50, 70, 'N', 'T', false, true},
+    {2, 33, 100, 'N', 'T', true, false},    {4, 70, 37, 'N', 'T', false, false},
 };
 
 /* Values, and the same bits on any number of threads. */
@@ -214,8 +215,28 @@ static void test_cuts(void **state) {
     free(c);
 }
 
+/* So are those of a sequence that generates alone or beside others. */
+static void test_few(void **state) {
+    (void)state;
+    const int64_t inner[] = {7, 40, 101, 576};
+    for (size_t n = 0; n < sizeof inner / sizeof *inner; n++) {
+        const product_t all = {4, 50, inner[n], 'N', 'T', false, true};
+        float *c = product_of(&all);
+        for (int64_t rows = 1; rows < all.rows; rows++) {
+            product_t s = all;
+            s.rows = rows;
+            float *some = product_of(&s);
+            for (int64_t i = 0; i < rows; i++)
+                assert_memory_equal(some + MARGIN + i * (s.cols + 1), c + MARGIN + i * (s.cols + 1),
+                                    (size_t)s.cols * sizeof *c);
+            free(some);
+        }
+        free(c);
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_sets), cmocka_unit_test(test_products),
-                                       cmocka_unit_test(test_cuts)};
+                                       cmocka_unit_test(test_cuts), cmocka_unit_test(test_few)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
