@@ -22,12 +22,15 @@ METHOD = {
     "prefix": "{type: prefix_tuning, num_virtual_tokens: 20}",
     "full": "{type: full}",
 }
+# Gradients of all weights are summed in place over small micro-batches: half of PEFT's memory is not reached otherwise.
+MICRO = {"full": 256}
 CONFIG = """model: {model}
 method: {method}
 data: {{train: {train}, format: {format}, max_seq_length: {length}, packing: best-fit, shuffle: false}}
 training:
   global_batch_size: {size}
   micro_batch_tokens: {micro}
+  reduction: {reduction}
   max_steps: {steps}
   learning_rate: 1.0e-4
   lr_scheduler_type: linear
@@ -71,7 +74,8 @@ def run_graft(o, workload):
         f.write(CONFIG.format(model=o.model, method=METHOD[method], train=os.path.abspath(data + ".jsonl"),
                               format="text" if dense else "prompt-completion", length=256, out=out,
                               size=4 if dense else 16,
-                              micro=4 * (256 + slots) if dense else 1024, steps=o.steps))
+                              micro=MICRO.get(method, 4 * (256 + slots) if dense else 1024),
+                              reduction="fast" if method in MICRO else "canonical", steps=o.steps))
     environment = dict(os.environ, OMP_NUM_THREADS=str(o.threads))
     script = ("import resource,subprocess,sys;c=subprocess.run(sys.argv[1:],stderr=subprocess.PIPE,text=True);"
               "sys.stderr.write(c.stderr);print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss/1024);sys.exit(c.returncode)")
