@@ -15,6 +15,14 @@ const double check_limit_float[OP_COUNT] = {
     [OP_VALUE_WEIGHT] = 2e-6, [OP_ADD_RMSNORM] = 1e-6,   [OP_ADD_LAYERNORM] = 2e-6,
 };
 
+/* Results of complete cancellation are measured against the inputs. With fused sums in another order on Arm the
+ * gradient of attention of a single token is 5.8e-8, not 0. */
+#if defined(__aarch64__)
+#define LEAST_SCALE 0.03
+#else
+#define LEAST_SCALE 0.01
+#endif
+
 static const run_options_t all = {.gradients = ~0u};
 
 bool op_has_other_type(const op_case_t *c, const backend_t *b) {
@@ -27,7 +35,7 @@ void check_close(const op_case_t *c, const char *what, int place, const view_t *
         if ((got->data == NULL) != (want->data == NULL)) fail_msg("%s: %s %d is missing", c->name, what, place);
         return;
     }
-    double scale = 0.03, error = 0; /* what cancels leaves the rounding of the inputs, which are 1 or so */
+    double scale = LEAST_SCALE, error = 0;
     int64_t n = view_count(want);
     if (view_count(got) != n) fail_msg("%s: %s %d has another size", c->name, what, place);
     for (int64_t i = 0; i < n; i++) scale = fmax(scale, fabs(view_at(want, i)));
