@@ -32,10 +32,17 @@ typedef enum rng_stream {
     RNG_CONDITION = 5, /* which slots of a template are left out */
 } rng_stream_t;
 
+/* Philox's key for a seed and a stream. */
+static inline HOST_DEVICE void rng_key(uint64_t seed, rng_stream_t stream, uint32_t key[2]) {
+    key[0] = (uint32_t)seed;
+    key[1] = (uint32_t)(seed >> 32) ^ ((uint32_t)stream * 0x85EBCA6Bu);
+}
+
 /* Four 32-bit words for (seed, stream, step, index). */
 static inline HOST_DEVICE void rng_words(uint64_t seed, rng_stream_t stream, uint64_t step, uint64_t index,
                                          uint32_t out[4]) {
-    const uint32_t key[2] = {(uint32_t)seed, (uint32_t)(seed >> 32) ^ ((uint32_t)stream * 0x85EBCA6Bu)};
+    uint32_t key[2];
+    rng_key(seed, stream, key);
     const uint32_t ctr[4] = {(uint32_t)index, (uint32_t)(index >> 32), (uint32_t)step, (uint32_t)(step >> 32)};
     philox4x32(ctr, key, out);
 }

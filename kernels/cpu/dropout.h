@@ -9,10 +9,10 @@
 enum { DROPOUT_LOT = 8 };
 
 typedef struct dropout {
-    uint32_t key[2]; /* Philox's */
+    uint32_t key[2]; /* rng_key */
     uint64_t step;
-    int32_t threshold;
-    float keep_scale;
+    int32_t threshold; /* p 2^24, rounded up */
+    float keep_scale;  /* 1/(1-p) */
 } dropout_t;
 
 /* The factors of a row: factor[4 * blocks] from the counters row ^ block[i], i < blocks, a multiple of DROPOUT_LOT. */

@@ -1,5 +1,6 @@
 /* The numbers of one instruction set; dropout.c includes this once for each, with NAME, TARGET (an attribute), COUNT
- * blocks at a time and MULTIPLY, the products of the lower halves of 64-bit numbers.
+ * blocks at a time, MULTIPLY, the products of the lower halves of 64-bit numbers, and FIRST and SECOND, the halves of
+ * two vectors whose elements take turns.
  *
  * A block's four words lie in the lower halves of four vectors of 64-bit lanes. What is in the upper halves does not
  * matter: products do not read them. So a round is two products, two shifts and two exclusive ors of three. */

@@ -18,8 +18,7 @@ typedef struct plan {
     int64_t thread_part;            /* floats per thread */
     bool drop;
     dropout_row_t *row;
-    float keep_scale;  /* 1/(1-p) */
-    int32_t threshold; /* an element is kept when its 24 bits reach this */
+    dropout_t dropout; /* where drop */
 } plan_t;
 
 static plan_t plan_of(const op_io_t *io) {
@@ -40,9 +39,12 @@ static plan_t plan_of(const op_io_t *io) {
         2 * ROWS * (p.k + p.width) + 2 * (p.k / 4 + DROPOUT_LOT); /* no smaller for fewer rows: chunks differ */
     p.thread_part += p.thread_part % 2;
     p.drop = at->dropout > 0 && io->step && io->step->training;
+    if (!p.drop) return p;
     p.row = dropout_set()->row;
-    p.keep_scale = (float)(1 / (1 - at->dropout));
-    p.threshold = (int32_t)ceil(at->dropout * 0x1p24);
+    p.dropout = (dropout_t){.step = io->step->step,
+                            .threshold = (int32_t)ceil(at->dropout * 0x1p24),
+                            .keep_scale = (float)(1 / (1 - at->dropout))};
+    rng_key(io->step->seed, RNG_DROPOUT, p.dropout.key);
     return p;
 }
 
@@ -69,16 +71,12 @@ static part_t part_of(const op_io_t *io, const plan_t *p) {
 
 /* The factors 0 or 1/(1-p) of one row. */
 static void mask_row(const op_io_t *io, const plan_t *p, const part_t *s, int64_t n, float *mask) {
-    const uint64_t key = ((const uint64_t *)io->in[LOWRANK_KEY].data)[n], seed = io->step->seed;
-    const dropout_t d = {.key = {(uint32_t)seed, (uint32_t)(seed >> 32) ^ ((uint32_t)RNG_DROPOUT * 0x85EBCA6Bu)},
-                         .step = io->step->step,
-                         .threshold = p->threshold,
-                         .keep_scale = p->keep_scale};
+    const uint64_t key = ((const uint64_t *)io->in[LOWRANK_KEY].data)[n];
     const int64_t whole = p->k / (4 * DROPOUT_LOT) * DROPOUT_LOT;
-    p->row(&d, key, s->block, whole, mask);
+    p->row(&p->dropout, key, s->block, whole, mask);
     if (4 * whole == p->k) return;
     float rest[4 * DROPOUT_LOT];
-    p->row(&d, key, s->block + whole, DROPOUT_LOT, rest);
+    p->row(&p->dropout, key, s->block + whole, DROPOUT_LOT, rest);
     memcpy(mask + 4 * whole, rest, (size_t)(p->k - 4 * whole) * sizeof *mask);
 }
 

@@ -10,10 +10,8 @@
 enum { BLOCKS = 5 * DROPOUT_LOT, MARGIN = 4 };
 
 static void check_set(const dropout_set_t *set, uint64_t seed, uint64_t step, uint64_t row, int32_t threshold) {
-    const dropout_t d = {.key = {(uint32_t)seed, (uint32_t)(seed >> 32) ^ ((uint32_t)RNG_DROPOUT * 0x85EBCA6Bu)},
-                         .step = step,
-                         .threshold = threshold,
-                         .keep_scale = 1.25f};
+    dropout_t d = {.step = step, .threshold = threshold, .keep_scale = 1.25f};
+    rng_key(seed, RNG_DROPOUT, d.key);
     uint64_t block[BLOCKS];
     float factor[4 * BLOCKS + 2 * MARGIN];
     for (int i = 0; i < 4 * BLOCKS + 2 * MARGIN; i++) factor[i] = -1;
